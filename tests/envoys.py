@@ -36,15 +36,27 @@ class Sidecars:
     def ask(self, probe: Probe) -> Answer:
         """Send the probe to the sidecar's inbound listener."""
         identity = self.certificates.identity(probe.caller) if probe.caller else None
-        return self.knock(probe.workload, probe.path, identity, method=probe.method)
+        return self.knock(probe.workload, probe.path, identity, method=probe.method, headers=dict(probe.headers))
 
-    def knock(self, workload: str, path: str, identity: Identity | None, *, method: str = "GET") -> Answer:
+    def knock(
+        self,
+        workload: str,
+        path: str,
+        identity: Identity | None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Send a request to a workload's sidecar with any identity."""
-        return call(self.placement.inbound[workload], method, path, host=f"{workload}:9080", identity=identity)
+        port, host = self.placement.inbound[workload], f"{workload}:9080"
+        return call(port, method, path, host=host, identity=identity, headers=headers)
 
-    def send(self, caller: str, callee: str, path: str, *, host: str = "") -> Answer:
+    def send(
+        self, caller: str, callee: str, path: str, *, host: str = "", headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send a request through the caller's outbound listener."""
-        return call(self.placement.reached_by(caller, callee), "GET", path, host=host or f"{callee}:9080")
+        port = self.placement.reached_by(caller, callee)
+        return call(port, "GET", path, host=host or f"{callee}:9080", headers=headers)
 
     def stats(self, workload: str, pattern: str) -> dict[str, int]:
         """Read the counters of one sidecar whose names match `pattern`."""

@@ -16,7 +16,7 @@ from bench.envoy.certificates import Certificates
 from bench.envoy.wire import Mode, Wire
 from bench.errors import Problem
 from bench.files.yaml_source import Document
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Route
 from bench.results.records import DataPath
@@ -43,6 +43,10 @@ class Policies(Protocol):
 
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from the sidecar of `caller` to a service; the first that matches a request is used."""
+
+    def outcome(self, application: Application, *, caller: Workload | None, workload: Workload) -> Outcome:
+        """Return what the policies make of a workload's usual request, with the certificate of a caller, or in
+        plaintext from outside the mesh."""
 
     def outbound_cluster(self, application: Application, service: Service) -> str:
         """Return the name under which a caller's sidecar counts requests to a service."""

@@ -18,7 +18,7 @@ from bench.files.objects import ManifestReader
 from bench.files.yaml_source import Document, Loc, format_path, read_documents
 from bench.meshes import MESHES
 from bench.meshes.equalise import equalise_wire, policy_objects
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import Mesh, Policies
 from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces, move_object
 from bench.meshes.routing import Route
@@ -132,6 +132,15 @@ class ResolvedConfiguration:
         """Return whether the sidecars of callers use mutual TLS to the workload."""
         used = self.policies is not None and self.policies.encrypts(self.deployed, workload)
         return used and self.is_secured(workload)
+
+    def outcome(self, caller: str, callee: str) -> Outcome:
+        """Return what the policies make of a call's usual request; a caller that is no workload with a certificate
+        sends it in plaintext."""
+        application, workload = self.application, self.application.workload(callee)
+        if self.policies is None:
+            return Outcome(application.usual_request(workload.app).status)
+        inside = {one.name: one for one in application.everyone}
+        return self.policies.outcome(application, caller=inside.get(caller), workload=workload)
 
     @property
     def knows_counts(self) -> bool:

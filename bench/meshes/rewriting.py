@@ -61,7 +61,7 @@ class Place:
     change: Callable[[str, Namespaces], str]
 
 
-# A table of places by path: keys and items, separated by spaces; `*` is every item of a list or a mapping.
+# A table of places by path: keys and indexes, separated by spaces; `*` is every item of a list or a mapping.
 Places = Mapping[str, Place]
 
 
@@ -113,7 +113,7 @@ def _find_texts(value: Any, path: list[str], loc: Loc = ()) -> Iterator[tuple[Lo
     step, *rest = path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in items:
-        if step in ("*", key):
+        if step in ("*", str(key)):
             yield from _find_texts(part, rest, (*loc, key))
 
 

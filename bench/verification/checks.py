@@ -6,6 +6,7 @@ A `Check` is a question and what its answer proves; pure functions make them, an
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from bench.application.model import GATEWAY, Application
@@ -22,6 +23,7 @@ from bench.verification.evidence import (
     policy_evidence,
     proxied_evidence,
     routed_evidence,
+    token_evidence,
     unrouted_evidence,
 )
 from bench.verification.prober import Prober, Topic
@@ -55,9 +57,11 @@ def data_plane_of(configuration: ResolvedConfiguration) -> DataPlane:
 def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
-    application = configuration.application
-    judge = partial(page_evidence, application.definition, configuration.groups[0])
-    return Check(Question(*application.calls[0]), judge)
+    application, entry = configuration.application, configuration.application.calls[0]
+    if configuration.outcome(*entry).needs_token:
+        judge = partial(token_evidence, application.definition, data_plane_of(configuration))
+        return Check(Question(*entry), judge)
+    return Check(Question(*entry), partial(page_evidence, application.definition, configuration.groups[0]))
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
@@ -78,7 +82,9 @@ def mesh_checks(
     """
     as_caller, application = Topic.CALLER_CERTIFICATES not in omitted, configuration.deployed
     for hop in application.hops:
-        judge = partial(proxied_evidence, hop, application.status_of(hop.callee), data_plane_of(configuration))
+        outcome = configuration.outcome(hop.caller, hop.callee)
+        status = HTTPStatus.FORBIDDEN if outcome.needs_token else application.status_of(hop.callee)
+        judge = partial(proxied_evidence, hop, status, data_plane_of(configuration))
         yield Check(Question(hop.caller, hop.callee), judge)
     yield from tls_checks(configuration, own, as_caller=as_caller)
     yield from plaintext_checks(configuration)
@@ -121,9 +127,8 @@ def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
     covered = {probe.workload for probe in configuration.probes if probe.caller is None}
     for workload in configuration.deployed.workloads:
-        if workload.name not in covered:
-            strict = configuration.mode(workload) == "STRICT"
-            status = 0 if strict else configuration.deployed.status_of(workload.name)
+        status = configuration.outcome(OUTSIDE, workload.name).status
+        if workload.name not in covered and status is not None:
             yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, status))
 
 
@@ -133,9 +138,8 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
     names = {workload.account: workload.name for workload in configuration.deployed.everyone}
     for probe in configuration.probes:
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
-        question = Question(
-            caller, probe.workload, probe.method, probe.path, tls=as_caller and probe.caller is not None
-        )
+        tls = as_caller and probe.caller is not None
+        question = Question(caller, probe.workload, probe.method, probe.path, tls=tls, headers=probe.headers)
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
         yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration)))
 

@@ -88,6 +88,13 @@ def page_evidence(definition: ApplicationDefinition, group: UserGroup, answer: A
     return _fact("page", entry, ok=problem is None, expected=complete, seen=seen, about="responses")
 
 
+def token_evidence(definition: ApplicationDefinition, proxy: DataPlane, answer: Answer) -> Evidence:
+    """Prove that a page without a token is denied by the proxy: only the load brings one."""
+    denied = answer.status == HTTPStatus.FORBIDDEN and proxy.denial.encode() in answer.body
+    expected = f"403 from {proxy.denial or proxy.title} without a token"
+    return _fact("page", definition.entry_service, ok=denied, expected=expected, seen=answer.detail, about="responses")
+
+
 def pages_evidence(
     definition: ApplicationDefinition, group: UserGroup, answers: Sequence[Answer], *, count: int
 ) -> Evidence:
@@ -152,9 +159,10 @@ def certificate_required_evidence(callee: str, answer: Answer) -> Evidence:
 
 
 def plaintext_evidence(callee: str, status: int, answer: Answer) -> Evidence:
-    """Prove that plaintext to a sidecar's inbound port gets the application's own `status`, or is refused (0) where
-    only mutual TLS is accepted."""
-    ok, expected = answer.status == status, "accepted" if status else _REFUSED
+    """Prove that plaintext to a sidecar's inbound port gets the application's own `status`, is denied (403), or is
+    refused (0) where only mutual TLS is accepted."""
+    expected = {0: _REFUSED, HTTPStatus.FORBIDDEN: "denied with 403"}.get(status, "accepted")
+    ok = answer.status == status
     return _fact("plaintext", callee, ok=ok, expected=expected, seen=answer.detail)
 
 

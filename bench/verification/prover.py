@@ -94,9 +94,11 @@ class Prover:
         yield from self._series(SERIES)
 
     def _series(self, count: int) -> Iterator[Evidence]:
-        """Where routes differ by user group, yield whether each gets what is meant for it, every time."""
-        groups, definition = self.configuration.groups, self.configuration.application.definition
-        for group in groups if len(groups) > 1 else ():
+        """Where routes differ by user group, yield whether each gets what is meant for it, every time. Pages that need
+        a token are the load's alone."""
+        groups, application = self.configuration.groups, self.configuration.application
+        definition, shown = application.definition, not self.configuration.outcome(*application.calls[0]).needs_token
+        for group in groups if len(groups) > 1 and shown else ():
             yield pages_evidence(definition, group, self.prober.pages(group.user, count), count=count)
 
     def _load_evidence(self, load: Samples) -> Iterator[Evidence]:

@@ -22,7 +22,7 @@ _ERRORS: Final[Mapping[str, str]] = {
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request of `caller` (a workload, the client, or OUTSIDE) to a workload; without a path the workload's usual
-    one.
+    one. `headers` are added to the usual ones.
 
     It is in plaintext, which the caller's sidecar secures. With `tls` it goes directly to the callee's sidecar, in TLS
     with the caller's certificate; OUTSIDE has none.
@@ -33,6 +33,7 @@ class Question:
     method: str = "GET"
     path: str = ""
     tls: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Policies in the dialect of the meshes' own guides, in real Envoys: each construct does what it says."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -8,16 +9,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bench.application.model import Application
 from bench.envoy.certificates import issue_certificates
 from bench.meshes import MESHES
 from bench.targets.local.prober import query_admin
 from tests.envoys import Sidecars, run_sidecars
-from tests.policies import read_policies
+from tests.policies import parse_folders
 from tests.sidecars import application_with
 
-BOTH = application_with("v1", "v2")
+ONE, BOTH = application_with("v3"), application_with("v1", "v2")
 TRAFFIC = """
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -78,11 +81,90 @@ def _run(mesh: str, text: str, folder: Path, application: Application) -> Iterat
     given = folder / "given"
     given.mkdir()
     (given / "policies.yaml").write_text(text, "utf-8")
-    policies = read_policies(mesh, [given], application)
+    reading = MESHES[mesh].policies.read_policies(parse_folders(mesh, [given], application), application)
+    assert reading.untranslated == ()
+    policies = reading.policies
     names, wire = policies.identities(application), MESHES[mesh].data_plane.wire
     certificates = issue_certificates(folder / "ids", names, wire=wire, now=datetime.now(UTC), run_s=60)
     with run_sidecars(mesh, application, policies, certificates=certificates, folder=folder) as sidecars:
         yield sidecars
+
+
+ACCESS = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  jwtRules: [{issuer: https://login.example, jwks: 'KEYS'}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: only-readers}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  rules:
+    - from: [{source: {requestPrincipals: ["https://login.example/*"]}}]
+      when: [{key: "request.auth.claims[group]", values: [readers]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: loopback}
+spec:
+  selector: {matchLabels: {app: details}}
+  rules: [{from: [{source: {ipBlocks: [127.0.0.0/8], remoteIpBlocks: [127.0.0.1], notIpBlocks: [10.0.0.0/8]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-loopback}
+spec:
+  selector: {matchLabels: {app: ratings}}
+  action: DENY
+  rules: [{when: [{key: source.ip, values: [127.0.0.1]}], to: [{operation: {paths: [/closed]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: keyed}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  rules:
+    - when: [{key: "request.headers[x-key]", values: [open*]}]
+    - from: [{source: {serviceAccounts: [bookinfo-productpage]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: audited}
+spec: {action: AUDIT, rules: [{to: [{operation: {methods: [GET]}}]}]}
+"""
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _sign(claims: dict[str, object], key: rsa.RSAPrivateKey) -> str:
+    parts = [_encode(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "one"}, claims)]
+    signature = key.sign(".".join(parts).encode(), padding.PKCS1v15(), hashes.SHA256())
+    return ".".join([*parts, _encode(signature)])
+
+
+def _key_set(key: rsa.RSAPrivateKey) -> str:
+    numbers = key.public_key().public_numbers()
+    parts = {
+        name: _encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+        for name, value in (("n", numbers.n), ("e", numbers.e))
+    }
+    return json.dumps({"keys": [{"kty": "RSA", "kid": "one", "alg": "RS256", **parts}]})
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="module")
+def access(key: rsa.RSAPrivateKey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecars]:
+    yield from _run("istio", ACCESS.replace("KEYS", _key_set(key)), tmp_path_factory.mktemp("access"), ONE)
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +215,43 @@ def test_connection_pool_ends_connections(traffic: Sidecars) -> None:
 def _connections(traffic: Sidecars) -> int:
     opened = MESHES["istio"].data_plane.connections(partial(query_admin, traffic.admins["locust"]))
     return opened["outbound|9080||ratings.bookinfo.svc.cluster.local"]["HTTP/1.1"]
+
+
+def test_token_opens_the_page(access: Sidecars, key: rsa.RSAPrivateKey) -> None:
+    """403 without a token, 401 with an invalid one, 403 with the wrong claim, and 200 with a reader's."""
+    claims = {"iss": "https://login.example", "sub": "me", "exp": 4102444800}
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    tokens = {
+        "none": "",
+        "forged": _sign({**claims, "group": "readers"}, other),
+        "writer": _sign({**claims, "group": "writers"}, key),
+        "reader": _sign({**claims, "group": ["readers", "writers"]}, key),
+    }
+    statuses = {
+        name: access.send(
+            "locust", "productpage", "/productpage", headers={"Authorization": f"Bearer {token}"} if token else {}
+        ).status
+        for name, token in tokens.items()
+    }
+    assert statuses == {"none": 403, "forged": 401, "writer": 403, "reader": 200}
+
+
+def test_addresses_are_those_of_this_machine(access: Sidecars) -> None:
+    """Every connection between sidecars is from 127.0.0.1."""
+    assert access.send("productpage", "details", "/details/0").status == 200
+    assert access.send("reviews", "ratings", "/ratings/0").status == 200
+    assert access.send("reviews", "ratings", "/closed").status == 403
+
+
+def test_header_opens_to_other_callers(access: Sidecars) -> None:
+    """A request passes by its header, or by the service account of its caller."""
+    assert access.send("productpage", "reviews", "/reviews/0").status == 200
+    assert access.send("locust", "reviews", "/reviews/0").status == 403
+    assert access.send("locust", "reviews", "/reviews/0", headers={"X-Key": "opened"}).status == 200
+
+
+def test_every_probe_is_answered_as_expected(access: Sidecars) -> None:
+    """What follows from the policies holds in the sidecars: denied without a token and without the header."""
+    asked = access.policies.probes(access.application)
+    assert {probe.policy for probe in asked} >= {"tokens", "only-readers", "keyed rule 1"}
+    assert {probe: access.ask(probe).status for probe in asked} == {probe: probe.status for probe in asked}

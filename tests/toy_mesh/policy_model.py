@@ -7,7 +7,7 @@ from bench.application.manifests import Kind, Source
 from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Destination, Route
@@ -29,6 +29,9 @@ class ToyPolicies:
 
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:  # noqa: ARG002
         return (Route((Destination(self.outbound_cluster(application, service), service, service.workloads),)),)
+
+    def outcome(self, application: Application, *, caller: Workload | None, workload: Workload) -> Outcome:  # noqa: ARG002
+        return Outcome(application.usual_request(workload.app).status)
 
     def outbound_cluster(self, _application: Application, service: Service) -> str:
         return f"to {service.name}"

@@ -232,15 +232,15 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
         (HEAD + "spec:\n  selectr: {}\n", "a.yaml:5: spec.selectr: unknown key 'selectr'; did you mean selector?"),
         (
             HEAD + "spec:\n  action: CUSTOM\n",
-            "a.yaml:5: spec.action: 'CUSTOM' is not supported (supported: ALLOW, DENY)",
+            "a.yaml:5: spec.action: 'CUSTOM' is not supported (supported: ALLOW, DENY, AUDIT)",
         ),
         (
-            HEAD + "spec:\n  rules:\n    - when: []\n",
-            "a.yaml:6: spec.rules[0].when: is not translated for this machine",
+            HEAD + "spec:\n  targetRefs: []\n",
+            "a.yaml:5: spec.targetRefs: is not translated for this machine",
         ),
         (
-            HEAD + "spec:\n  rules:\n    - from:\n        - source: {ipBlocks: [10.0.0.0/8]}\n",
-            ("a.yaml:7: spec.rules[0].from[0].source.ipBlocks: is not translated for this machine"),
+            HEAD + "spec:\n  rules:\n    - from:\n        - source: {trustDomains: [other]}\n",
+            ("a.yaml:7: spec.rules[0].from[0].source.trustDomains: is not translated for this machine"),
         ),
         (
             HEAD + "spec:\n  selector:\n    matchLabels: {app: revews}\n",

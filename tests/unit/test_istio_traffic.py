@@ -289,7 +289,7 @@ def test_mode_of_a_port_has_a_bare_number(tmp_path: Path) -> None:
         ),
         (
             rule("host: reviews, trafficPolicy: {portLevelSettings: []}"),
-            ("0.yaml:4: spec.trafficPolicy.portLevelSettings: is not translated for this machine"),
+            "0.yaml:4: spec.trafficPolicy.portLevelSettings: is not translated for this machine",
         ),
     ],
 )

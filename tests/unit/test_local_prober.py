@@ -29,7 +29,7 @@ def make_prober(folder: Path) -> LocalProber:
     ("question", "port", "certificate", "anonymous"),
     [
         (Question("productpage", "details"), PLACEMENT.outbound["productpage", "details"], "", False),
-        (Question(OUTSIDE, "details"), PLACEMENT.inbound["details"], "", True),
+        (Question(OUTSIDE, "details", headers=(("x-a", "b"),)), PLACEMENT.inbound["details"], "", True),
         (Question(OUTSIDE, "details", tls=True), PLACEMENT.inbound["details"], "bookinfo-details.crt", True),
         (Question("reviews", "details", tls=True), PLACEMENT.inbound["details"], "bookinfo-reviews.crt", False),
     ],
@@ -41,13 +41,14 @@ def test_sends_question_on_its_path(
     certificate."""
     sent: list[Any] = []
 
-    def call(port: int, method: str, path: str, *, host: str, identity: Any, anonymous: bool) -> Answer:
-        sent.append((port, method, path, host, (identity and identity.certificate.name) or "", anonymous))
+    def call(port: int, method: str, path: str, *, host: str, identity: Any, anonymous: bool, headers: Any) -> Answer:
+        sent.append((port, method, path, host, (identity and identity.certificate.name) or "", anonymous, headers))
         return Answer(200, b"", {})
 
     monkeypatch.setattr(local, "call", call)
     assert [answer.status for answer in make_prober(tmp_path).ask([question])] == [200]
-    assert sent == [(port, "GET", "/details/0", "details:9080", certificate, anonymous)]
+    headers = dict(question.headers)
+    assert sent == [(port, "GET", "/details/0", "details:9080", certificate, anonymous, headers)]
 
 
 def test_has_admin_interface_of_each_sidecar(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def resolve(folder: Path, text: str, mesh: str = "istio") -> ResolvedScenario:
 
 NEEDS_CLUSTER = {
     "a field that exists": (
-        AUTHORIZATION + "spec:\n  rules:\n    - when: [{key: source.ip, values: [10.0.0.1]}]\n",
-        ":6: spec.rules[0].when: is not translated for this machine",
+        AUTHORIZATION + "spec:\n  targetRefs: [{kind: Service, name: details}]\n",
+        ":5: spec.targetRefs: is not translated for this machine",
     ),
     "a field that may exist": (
         AUTHORIZATION + "spec:\n  qqq: {}\n",
@@ -49,7 +49,7 @@ NEEDS_CLUSTER = {
     ),
     "a value": (
         AUTHORIZATION + "spec:\n  action: CUSTOM\n",
-        ":5: spec.action: 'CUSTOM' is not supported (supported: ALLOW, DENY)",
+        ":5: spec.action: 'CUSTOM' is not supported (supported: ALLOW, DENY, AUDIT)",
     ),
     "a version": (
         AUTHORIZATION.replace("/v1", "/v3"),
@@ -110,7 +110,7 @@ WRONG = {
     ),
     "a misspelt value": (
         AUTHORIZATION + "spec:\n  action: Deny\n",
-        ":5: spec.action: 'Deny' is not supported (supported: ALLOW, DENY); did you mean DENY?",
+        ":5: spec.action: 'Deny' is not supported (supported: ALLOW, DENY, AUDIT); did you mean DENY?",
     ),
     "a misspelt kind": (
         AUTHORIZATION.replace("Authorization", "Authorisation"),

@@ -41,6 +41,8 @@ _PLACES: Final[Mapping[str, Places]] = {
         "spec rules * from * source notPrincipals *": IDENTITY,
         "spec rules * from * source namespaces *": NAMESPACE,
         "spec rules * from * source notNamespaces *": NAMESPACE,
+        "spec rules * from * source serviceAccounts *": REFERENCE,
+        "spec rules * from * source notServiceAccounts *": REFERENCE,
         "spec rules * to * operation hosts *": HOST,
         "spec rules * to * operation notHosts *": HOST,
     },
@@ -53,6 +55,8 @@ _PLACES: Final[Mapping[str, Places]] = {
     "Gateway": {"spec servers * hosts *": Place("host", _change_server_host)},
 }
 
+_BY_CONDITION: Final[Mapping[str, Place]] = {"source.principal": IDENTITY, "source.namespace": NAMESPACE}
+
 
 def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
     """Return the manifests moved into the namespaces of a run, in the order to apply.
@@ -61,11 +65,23 @@ def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Move
     to the run's namespace only, with the same effect on the application, and a Gateway selects pods of that namespace
     only.
     """
-    places = {one.value["kind"]: {**ANY_OBJECT, **_PLACES.get(one.value["kind"], {})} for one in documents}
-    moved = [move_object(one, names, places[one.value["kind"]]) for one in documents]
+    moved = [move_object(one, names, _find_places(one)) for one in documents]
     if names.run_mesh:
         moved = [_mark_gateway(one, names.home) for one in _limit_to_namespace(moved, names.home)]
     return tuple(sorted(moved, key=_rank))
+
+
+def _find_places(document: Document) -> Places:
+    """Return the places of an object; what the values of a condition are depends on its key."""
+    kind, rules = document.value["kind"], (document.value.get("spec") or {}).get("rules") or ()
+    conditions = {
+        f"spec rules {index} when {number} {field} *": _BY_CONDITION[when["key"]]
+        for index, rule in enumerate(rules if kind == "AuthorizationPolicy" else ())
+        for number, when in enumerate((rule or {}).get("when") or ())
+        for field in ("values", "notValues")
+        if when.get("key") in _BY_CONDITION
+    }
+    return {**ANY_OBJECT, **_PLACES.get(kind, {}), **conditions}
 
 
 def _mark_gateway(moved: Moved, namespace: str) -> Moved:

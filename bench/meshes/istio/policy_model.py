@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, Final
 
 from bench.application.manifests import Kind, Source, select_kind
 from bench.application.model import Application, Service, Workload
+from bench.envoy.addresses import HOST
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
@@ -14,20 +16,22 @@ from bench.meshes.istio.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.istio.gateway import find_gateway as read_gateway
 from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
-from bench.meshes.istio.policies import KINDS as POLICY_KINDS
 from bench.meshes.istio.policies import (
+    ADDRESSES,
     AuthorizationPolicy,
     AuthorizationPolicySpec,
     PeerAuthentication,
     Policies,
     Policy,
+    RequestAuthentication,
     Routing,
     parse_pattern,
 )
-from bench.meshes.istio.probes import policy_probes, principal_of, probes
+from bench.meshes.istio.policies import KINDS as POLICY_KINDS
+from bench.meshes.istio.probes import find_outcome, is_denied_at, policy_probes, principal_of, probes
 from bench.meshes.istio.route_manifests import DestinationRule, VirtualService
 from bench.meshes.istio.routing import route_obstacles, route_proof_problems, routes, traffic_policy_of
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
@@ -54,6 +58,10 @@ class IstioPolicies(Policies):
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from a sidecar to a service."""
         return routes(self, application, caller=caller, service=service)
+
+    def outcome(self, application: Application, *, caller: Workload | None, workload: Workload) -> Outcome:
+        """Return what the policies make of a workload's usual request."""
+        return find_outcome(self, application, caller, workload)
 
     def outbound_cluster(self, application: Application, service: Service) -> str:
         """Return the cluster of a service, which has the same name with any policies."""
@@ -90,6 +98,7 @@ def _make_policies(sources: Sequence[Source[Any]], application: Application) -> 
         tuple(source.manifest for source in select_kind(sources, AuthorizationPolicy)),
         tuple(source.manifest for source in select_kind(sources, VirtualService)),
         tuple(source.manifest for source in select_kind(sources, DestinationRule)),
+        tuple(source.manifest for source in select_kind(sources, RequestAuthentication)),
     )
 
 
@@ -108,7 +117,21 @@ def _selector_missing(sources: Sequence[Source[Policy | Routing]]) -> Iterator[P
 def _find_obstacles(sources: Sequence[Source[Any]], application: Application) -> Iterator[Obstacle]:
     policies = _make_policies(sources, application)
     yield from _conflict_obstacles(select_kind(sources, PeerAuthentication), policies, application)
+    yield from _address_obstacles(select_kind(sources, AuthorizationPolicy), policies, application)
     yield from route_obstacles(sources, policies, application)
+
+
+def _address_obstacles(
+    sources: Sequence[Source[AuthorizationPolicy]], policies: Policies, application: Application
+) -> Iterator[Obstacle]:
+    """Yield policies whose addresses deny a call of the application on this machine, where all have the same one."""
+    named = [one for one in sources if any(rule.attributes & ADDRESSES for rule in one.manifest.spec.rules)]
+    for source, hop in product(named, application.hops):
+        callee = application.workload(hop.callee)
+        caller = next((one for one in application.everyone if one.name == hop.caller), None)
+        if policies.applies(source.manifest, callee) and is_denied_at(policies, application, caller, callee, HOST):
+            message = f"its addresses deny {hop} here, where every connection comes from {HOST}"
+            yield source, source.problem(("spec", "rules"), message)
 
 
 def _warnings(

@@ -3,14 +3,25 @@
 Each expected response is evaluated with all policies, so that it is correct if policies overlap.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 
 from bench.application.model import GATEWAY, Application, Workload
-from bench.meshes.istio.authorization import Request, decide_request, rule_matches
-from bench.meshes.istio.policies import TRUST_DOMAIN, AuthorizationPolicy, PeerAuthentication, Policies, Policy, Rule
-from bench.meshes.probe import Probe
+from bench.meshes.istio.authorization import Decision, Request, Truth, decide_request, rule_matches
+from bench.meshes.istio.policies import (
+    TOKEN,
+    TRUST_DOMAIN,
+    AuthorizationPolicy,
+    JwtRule,
+    PeerAuthentication,
+    Policies,
+    Policy,
+    RequestAuthentication,
+    Rule,
+)
+from bench.meshes.probe import Outcome, Probe
 
 _UNKNOWN_REQUESTS: Final = (
     ("DELETE", "/meshbench"),
@@ -18,8 +29,8 @@ _UNKNOWN_REQUESTS: Final = (
     ("POST", "/meshbench"),
     ("PUT", "/meshbench"),
 )
-_STATUS_DENIED: Final = 403
-_STATUS_REFUSED: Final = 0
+_INVALID: Final = "meshbench"  # as a token
+_STATUSES: Final[Mapping[Decision, int]] = {"denied": 403, "refused": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +59,51 @@ def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
     A rule that no request of the application can prove (its path does not exist, another rule has the same effect) has
     no probe; `read_policies` rejects a policy without probes.
     """
-    every: tuple[Policy, ...] = (*policies.peer_authentications, *policies.authorization_policies)
+    every: tuple[Policy, ...] = (
+        *policies.peer_authentications,
+        *policies.request_authentications,
+        *policies.authorization_policies,
+    )
     return tuple(probe for policy in every for probe in policy_probes(policy, policies, application))
+
+
+def find_outcome(policies: Policies, application: Application, caller: Workload | None, workload: Workload) -> Outcome:
+    """Return what the policies make of the workload's usual request: with the caller's certificate, or in plaintext."""
+    request = _make_usual_request(application, caller, workload)
+    decision = decide_request(policies, workload, request)
+    bringing_one = decide_request(policies, workload, replace(request, may_have_token=True))
+    own = application.usual_request(workload.app).status
+    status = None if decision == "unknown" else _STATUSES.get(decision, own)
+    return Outcome(status, needs_token=decision == "denied" and bringing_one == "unknown")
+
+
+def is_denied_at(
+    policies: Policies, application: Application, caller: Workload | None, workload: Workload, address: str
+) -> bool:
+    """Return whether the workload's usual request is denied because both ends of the connection have this address."""
+    request = _make_usual_request(application, caller, workload)
+    with_address = decide_request(policies, workload, replace(request, address=address))
+    return with_address == "denied" and decide_request(policies, workload, request) == "unknown"
+
+
+def _make_usual_request(application: Application, caller: Workload | None, workload: Workload) -> Request:
+    usual = application.usual_request(workload.app)
+    return _Question(caller, usual.method, usual.path, usual.status).request(application, workload)
 
 
 def policy_probes(policy: Policy, policies: Policies, application: Application) -> Iterator[Probe]:
     """Yield the probes that prove one of the policies."""
-    for workload in application.protected if isinstance(policy, AuthorizationPolicy) else application.workloads:
+    for workload in application.workloads if isinstance(policy, PeerAuthentication) else application.protected:
         if not policies.applies(policy, workload):
             continue
         scene = _WorkloadPolicies(policies, application, workload)
-        if isinstance(policy, PeerAuthentication):
-            yield scene.plaintext(policy)
-        else:
-            yield from scene.authorization(policy)
+        match policy:
+            case PeerAuthentication():
+                yield from scene.plaintext(policy)
+            case RequestAuthentication():
+                yield from scene.invalid_token(policy)
+            case AuthorizationPolicy():
+                yield from scene.authorization(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +114,48 @@ class _WorkloadPolicies:
     application: Application
     workload: Workload
 
-    def plaintext(self, policy: PeerAuthentication) -> Probe:
+    def plaintext(self, policy: PeerAuthentication) -> Iterator[Probe]:
         usual = self.application.usual_request(self.workload.app)
-        request = Request(None, usual.method, usual.path, f"{self.workload.name}:{self.workload.port}")
-        statuses = {"allowed": usual.status, "denied": _STATUS_DENIED, "refused": _STATUS_REFUSED}
-        expected = statuses[decide_request(self.policies, self.workload, request)]
-        return Probe(policy.metadata.name, self.workload.name, None, usual.method, usual.path, expected)
+        expected = find_outcome(self.policies, self.application, None, self.workload).status
+        if expected is not None:
+            yield Probe(policy.metadata.name, self.workload.name, None, usual.method, usual.path, expected)
+
+    def invalid_token(self, policy: RequestAuthentication) -> Iterator[Probe]:
+        """Yield a request with an invalid token, where one is looked for in a header: it is rejected by its form."""
+        headers = [_find_token_header(rule) for rule in policy.spec.jwt_rules]
+        caller = next((one for one in self._callers() if self._is_connected(one)), None)
+        for header in [one for one in headers if one][:1]:
+            usual = self.application.usual_request(self.workload.app)
+            account = caller.account if caller else None
+            name, status = policy.metadata.name, HTTPStatus.UNAUTHORIZED
+            yield Probe(name, self.workload.name, account, usual.method, usual.path, status, headers=(header,))
+
+    def _is_connected(self, caller: Workload | None) -> bool:
+        request = _make_usual_request(self.application, caller, self.workload)
+        return decide_request(self.policies, self.workload, request) != "refused"
 
     def authorization(self, policy: AuthorizationPolicy) -> Iterator[Probe]:
-        name = policy.metadata.name
+        name, home = policy.metadata.name, self.policies.namespace_of(policy)
+        if policy.spec.action == "AUDIT":  # no response shows it
+            return
         if not policy.spec.rules:
-            yield from self._first(name, (one for one in self._questions() if not self._allows(one)))
+            yield from self._first(name, (one for one in self._questions() if self._decide(one) != "allowed"))
         for index, rule in enumerate(policy.spec.rules):
             label = name if len(policy.spec.rules) == 1 else f"{name} rule {index}"
-            yield from self._pair(label, rule, allowing=policy.spec.action == "ALLOW")
+            yield from self._pair(label, rule, home=home, allowing=policy.spec.action == "ALLOW")
 
-    def _pair(self, label: str, rule: Rule, *, allowing: bool) -> Iterator[Probe]:
-        """Yield one request that matches the rule and one that does not, as similar as possible."""
-        inside = [one for one in self._questions() if self._matches(rule, one) and self._allows(one) == allowing]
+    def _pair(self, label: str, rule: Rule, *, home: str, allowing: bool) -> Iterator[Probe]:
+        """Yield one request that matches the rule and one that does not, as similar as possible. A rule that only some
+        unknown request may match has the latter alone."""
+        matching, other = ("allowed", "denied") if allowing else ("denied", "allowed")
+        asked = [(one, self._match(rule, one, home=home)) for one in self._questions()]
+        inside = [one for one, truth in asked if truth is True and self._decide(one) == matching]
         yield from self._first(label, inside)
-        nearest = sorted(self._questions(), key=lambda one: _distance(one, inside[0])) if inside else []
-        outside = (one for one in nearest if not self._matches(rule, one) and self._allows(one) != allowing)
-        yield from self._first(label, outside)
+        outside = [one for one, truth in asked if truth is False and self._decide(one) == other]
+        if inside:
+            yield from self._first(label, sorted(outside, key=lambda one: _distance(one, inside[0])))
+        elif rule.attributes & TOKEN or any(truth is None for _, truth in asked):
+            yield from self._first(label, outside)
 
     def _questions(self) -> Iterator[_Question]:
         """Yield all possible requests, those of the application itself first."""
@@ -112,22 +174,29 @@ class _WorkloadPolicies:
         usual = self.application.callers(self.workload.name)
         return (*usual, *(one for one in self.application.everyone if one not in usual))
 
-    def _matches(self, rule: Rule, question: _Question) -> bool:
-        return rule_matches(rule, self.workload, question.request(self.application, self.workload))
+    def _match(self, rule: Rule, question: _Question, *, home: str) -> Truth:
+        return rule_matches(rule, self.workload, question.request(self.application, self.workload), home=home)
 
-    def _allows(self, question: _Question) -> bool:
-        request = question.request(self.application, self.workload)
-        return decide_request(self.policies, self.workload, request) == "allowed"
+    def _decide(self, question: _Question) -> Decision:
+        return decide_request(self.policies, self.workload, question.request(self.application, self.workload))
 
     def _first(self, label: str, questions: Iterable[_Question]) -> Iterator[Probe]:
         """Yield a probe of the first question whose response is known."""
         for one in questions:
-            status = one.status if self._allows(one) else _STATUS_DENIED
+            decision = self._decide(one)
+            status = one.status if decision == "allowed" else _STATUSES.get(decision)
             if status is not None:
                 yield Probe(
                     label, self.workload.name, one.caller.account if one.caller else None, one.method, one.path, status
                 )
                 return
+
+
+def _find_token_header(rule: JwtRule) -> tuple[str, str] | None:
+    """Return a header with a text that is no token, where the issuer's tokens are in headers."""
+    if rule.from_headers:
+        return rule.from_headers[0].name, f"{rule.from_headers[0].prefix}{_INVALID}"
+    return None if rule.from_params or rule.from_cookies else ("Authorization", f"Bearer {_INVALID}")
 
 
 def _distance(one: _Question, other: _Question) -> tuple[bool, bool]:

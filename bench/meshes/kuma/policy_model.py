@@ -24,10 +24,10 @@ from bench.meshes.kuma.manifests import KINDS as POLICY_KINDS
 from bench.meshes.kuma.namespacing import mesh_objects
 from bench.meshes.kuma.naming import service_tags, spiffe_id
 from bench.meshes.kuma.policies import Policies
-from bench.meshes.kuma.probes import certificate_names, permission_probes, probes
+from bench.meshes.kuma.probes import certificate_names, find_outcome, permission_probes, probes
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_obstacles, route_proof_problems, routes
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
@@ -58,6 +58,10 @@ class KumaPolicies(Policies):
     def routes(self, application: Application, *, caller: Workload, service: Service) -> tuple[Route, ...]:
         """Return the routes from a sidecar to a service."""
         return routes(self, application, caller=caller, service=service)
+
+    def outcome(self, application: Application, *, caller: Workload | None, workload: Workload) -> Outcome:
+        """Return what the permissions make of a workload's usual request."""
+        return find_outcome(self, application, caller, workload)
 
     def outbound_cluster(self, application: Application, service: Service) -> str:
         """Return the cluster of a service, whose name depends on the Mesh."""

@@ -12,7 +12,7 @@ from bench.application.model import Application, Workload
 from bench.meshes.kuma.manifests import MeshTrafficPermission, TrafficPermission
 from bench.meshes.kuma.naming import builtin_ids, service_tags, spiffe_id
 from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_source
-from bench.meshes.probe import Probe
+from bench.meshes.probe import Outcome, Probe
 
 _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
 
@@ -36,6 +36,15 @@ def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
     return (
         *_plaintext(policies, application),
         *(probe for permission in every for probe in permission_probes(permission, policies, application)),
+    )
+
+
+def find_outcome(policies: Policies, application: Application, caller: Workload | None, workload: Workload) -> Outcome:
+    """Return what the permissions make of the workload's usual request: with the caller's certificate, or in
+    plaintext."""
+    names = certificate_names(policies, application, caller) if caller is not None else ()
+    return Outcome(
+        _DENIED.get(decide_request(policies, workload, names), application.usual_request(workload.app).status)
     )
 
 

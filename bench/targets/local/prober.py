@@ -61,6 +61,7 @@ class LocalProber:
             host=self.placement.host_of(callee),
             identity=identity,
             anonymous=question.caller == OUTSIDE,
+            headers=dict(question.headers),
         )
 
     def _find_port(self, question: Question) -> int:

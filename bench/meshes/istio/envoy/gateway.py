@@ -7,6 +7,7 @@ from bench.application.model import Application, Gateway, PathRoute
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.meshes.istio.envoy.clusters import black_hole_cluster, outbound_clusters
+from bench.meshes.istio.envoy.jwt import jwt_filters
 from bench.meshes.istio.envoy.listeners import HTTP_FILTERS, build_bootstrap, http_manager, node_of, tracing_of
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.envoy.routes import route_to
@@ -34,11 +35,12 @@ def gateway_bootstrap(
 def _listener(gateway: Gateway, placement: Placement, *, policies: Policies) -> Json:
     """Build the listener for plain HTTP from outside the mesh, with the policies of the gateway's pods."""
     application, port = placement.application, gateway.workload.port
+    tokens = jwt_filters(policies, gateway.workload, clear_route_cache=True)
     rbac = rbac_filters(policies, gateway.workload, inbound_port=placement.gateway)
     manager = http_manager(
         f"outbound_0.0.0.0_{port};",
         route_config=_routes(gateway, application),
-        http_filters=[*rbac, *HTTP_FILTERS],
+        http_filters=[*tokens, *rbac, *HTTP_FILTERS],
         tracing=tracing_of(application, gateway.workload),
         server_name="istio-envoy",
         use_remote_address=True,

@@ -19,6 +19,7 @@ from bench.meshes.istio.envoy.clusters import (
     outbound_clusters,
     server_socket,
 )
+from bench.meshes.istio.envoy.jwt import jwt_filters
 from bench.meshes.istio.envoy.rbac import rbac_filters
 from bench.meshes.istio.envoy.routes import default_route, outbound_routes
 from bench.meshes.istio.naming import CLUSTER_DOMAIN, full_name, inbound_cluster
@@ -191,8 +192,8 @@ def _outbound_listener(workload: Workload, placement: Placement, policies: Polic
 def _inbound_listener(workload: Workload, placement: Placement, *, policies: Policies, identity: Identity) -> Json:
     """Build the listener for what reaches the workload: mutual TLS, plaintext, or both, by PeerAuthentication."""
     port, mode = placement.inbound[workload.name], policies.mode(workload)
-    rbac = rbac_filters(policies, workload, inbound_port=port)
-    manager = inbound_manager(placement.application, workload, rbac)
+    filters = [*jwt_filters(policies, workload), *rbac_filters(policies, workload, inbound_port=port)]
+    manager = inbound_manager(placement.application, workload, filters)
     plain = _chain(workload, {"transport_protocol": "raw_buffer"}, manager)
     strict = {
         **_chain(workload, {"transport_protocol": "tls"}, manager),
@@ -283,12 +284,12 @@ def outbound_manager(policies: Policies, application: Application, workload: Wor
     )
 
 
-def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
-    """Build the connection manager for requests to `workload`; `rbac` filters come before all others."""
+def inbound_manager(application: Application, workload: Workload, policy_filters: Sequence[Json]) -> Json:
+    """Build the connection manager for requests to `workload`; filters of policies come before all others."""
     return http_manager(
         f"inbound_0.0.0.0_{workload.port};",
         route_config=_inbound_routes(application, workload),
-        http_filters=[*rbac, *HTTP_FILTERS],
+        http_filters=[*policy_filters, *HTTP_FILTERS],
         tracing=tracing_of(application, workload),
         server_name="istio-envoy",
         forward_client_cert_details="APPEND_FORWARD",

@@ -1,14 +1,28 @@
 """Build Envoy's RBAC filters from Istio's AuthorizationPolicies, in the shape and order of istiod.
 
-One HTTP filter holds all DENY policies of a workload, the next all ALLOW policies: one entry per rule, named
-`ns[NAMESPACE]-policy[NAME]-rule[NUMBER]`.
+One HTTP filter holds all AUDIT policies of a workload, the next all DENY policies, the last all ALLOW policies: one
+entry per rule, named `ns[NAMESPACE]-policy[NAME]-rule[NUMBER]`. A condition (`when`) on the caller or the request is
+part of each principal, one on the destination part of each permission.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bench.application.model import Workload
-from bench.meshes.istio.policies import AuthorizationPolicy, OperationMatch, Policies, Rule, SourceMatch, parse_pattern
+from bench.meshes.istio.envoy.jwt import FILTER as JWT_FILTER
+from bench.meshes.istio.envoy.jwt import PAYLOAD
+from bench.meshes.istio.policies import (
+    TOKEN,
+    Attribute,
+    AuthorizationPolicy,
+    Condition,
+    OperationMatch,
+    Policies,
+    Rule,
+    When,
+    parse_pattern,
+)
 
 Json = dict[str, Any]
 
@@ -18,16 +32,19 @@ _NEVER: Final[Json] = {
     "principals": [{"not_id": {"any": True}}],
 }
 _UNUSED_PORT: Final = 0
+_ACTIONS: Final = {"AUDIT": "LOG", "DENY": "DENY", "ALLOW": "ALLOW"}  # in the order of the filters
+_CLAIMS: Final[Mapping[Attribute, str]] = {"request.auth.audiences": "aud", "request.auth.presenter": "azp"}
+_ANY_TEXT: Final[Json] = {"safe_regex": {"regex": ".+"}}
 
 
 def rbac_filters(policies: Policies, workload: Workload, *, inbound_port: int) -> list[Json]:
-    """Build the HTTP filters of one workload: DENY before ALLOW, none without a policy.
+    """Build the HTTP filters of one workload: AUDIT before DENY before ALLOW, none without a policy.
 
     `inbound_port` is the port at which the sidecar listens for the workload's port. Policies name the latter, and Envoy
     compares the port of the connection.
     """
     filters = []
-    for action in ("DENY", "ALLOW"):
+    for action in _ACTIONS:
         authorization = policies.authorization_for(workload, action)
         if authorization:
             ports = {str(workload.port): inbound_port}
@@ -36,7 +53,7 @@ def rbac_filters(policies: Policies, workload: Workload, *, inbound_port: int) -
 
 
 def _filter(action: str, entries: Json) -> Json:
-    rules = {"policies": entries} if action == "ALLOW" else {"action": action, "policies": entries}
+    rules = {"policies": entries} if action == "ALLOW" else {"action": _ACTIONS[action], "policies": entries}
     return {
         "name": "envoy.filters.http.rbac",
         "typed_config": {
@@ -51,24 +68,42 @@ def _entries(policies: Policies, authorization: Iterable[AuthorizationPolicy], p
     entries: Json = {}
     for policy in authorization:
         name = f"ns[{policies.namespace_of(policy)}]-policy[{policy.metadata.name}]"
-        entries |= {f"{name}-rule[{index}]": _rule(rule, ports) for index, rule in enumerate(policy.spec.rules)}
+        home = policies.namespace_of(policy)
+        rules = (_rule(rule, ports, home=home) for rule in policy.spec.rules)
+        entries |= {f"{name}-rule[{index}]": rule for index, rule in enumerate(rules)}
         if not policy.spec.rules:
             entries[f"{name}-rule[0]"] = _NEVER
     return entries
 
 
-def _rule(rule: Rule, ports: dict[str, int]) -> Json:
-    operations = [_operation(part.operation, ports) for part in rule.to] or [[{"any": True}]]
-    sources = [_source(part.source) for part in rule.from_] or [[{"any": True}]]
+def _rule(rule: Rule, ports: dict[str, int], *, home: str) -> Json:
+    common = [one for when in rule.when for one in _destination(when, ports)]
+    operations = [[*_operation(part.operation, ports), *common] for part in rule.to] or [common]
+    sources = [[one for each in every for one in _source(each, home)] for every in rule.sources()]
     return {
-        "permissions": [{"and_rules": {"rules": rules}} for rules in operations],
-        "principals": [{"and_ids": {"ids": ids}} for ids in sources],
+        "permissions": [{"and_rules": {"rules": rules or [{"any": True}]}} for rules in operations],
+        "principals": [{"and_ids": {"ids": ids or [{"any": True}]}} for ids in sources],
     }
+
+
+def _destination(when: When, ports: dict[str, int]) -> list[Json]:
+    """Build the permissions of a condition on the destination; one on anything else has none."""
+    builders: dict[Attribute, Callable[[str], Json]] = {
+        "destination.ip": lambda value: {"destination_ip": _cidr(value)},
+        "destination.port": lambda value: _port(value, ports),
+        "connection.sni": lambda value: {"requested_server_name": parse_pattern(value).string_match()},
+    }
+    build = builders.get(when.condition.attribute)
+    return _permission(when.values, when.not_values, build) if build else []
+
+
+def _port(value: str, ports: Mapping[str, int]) -> Json:
+    return {"destination_port": ports.get(value, _UNUSED_PORT)}
 
 
 def _operation(operation: OperationMatch, ports: dict[str, int]) -> list[Json]:
     def port(value: str) -> Json:
-        return {"destination_port": ports.get(value, _UNUSED_PORT)}
+        return _port(value, ports)
 
     return [
         *_permission(operation.hosts, operation.not_hosts, _host),
@@ -78,11 +113,60 @@ def _operation(operation: OperationMatch, ports: dict[str, int]) -> list[Json]:
     ]
 
 
-def _source(source: SourceMatch) -> list[Json]:
-    return [
-        *_principal(source.principals, source.not_principals, _identity),
-        *_principal(source.namespaces, source.not_namespaces, _namespace),
-    ]
+def _source(condition: Condition, home: str) -> list[Json]:
+    """Build the principals of a condition; one on the destination has none. `home` is the namespace of the policy."""
+    attribute = condition.attribute
+    if attribute in TOKEN:
+        every = ((condition.values, False), (condition.not_values, True))
+        found = [(_token(condition, values), negated) for values, negated in every if values]
+        return [{"not_id": one} if negated else one for one, negated in found]
+    builders: dict[Attribute, Callable[[str], Json]] = {
+        "source.principal": _identity,
+        "source.account": lambda value: _account(value, home),
+        "source.namespace": _namespace,
+        "source.ip": lambda value: {"direct_remote_ip": _cidr(value)},
+        "remote.ip": lambda value: {"remote_ip": _cidr(value)},
+        "request.headers": lambda value: {"header": _header(condition.name[0], value)},
+    }
+    build = builders.get(attribute)
+    return _principal(condition.values, condition.not_values, build) if build else []
+
+
+def _token(condition: Condition, values: Sequence[str]) -> Json:
+    """Build the principal of tokens with one of the values."""
+    if condition.attribute == "request.auth.principal":
+        every = [_token_principal(value) for value in values]
+        return every[0] if len(every) == 1 else {"or_ids": {"ids": every}}
+    claim = condition.name or (_CLAIMS[condition.attribute],)
+    matches = [{"string_match": parse_pattern(value).string_match()} for value in values]
+    one: Json = matches[0] if len(matches) == 1 else {"or_match": {"value_matchers": matches}}
+    return _metadata(claim, {"or_match": {"value_matchers": [{"list_match": {"one_of": one}}, one]}})
+
+
+def _token_principal(value: str) -> Json:
+    """Build the principal of one ISSUER/SUBJECT; the issuer may have slashes of its own."""
+    issuer, slash, subject = value.rpartition("/")
+    if value == "*":
+        matches = (_ANY_TEXT, _ANY_TEXT)
+    elif not slash:
+        pattern = parse_pattern(value)
+        issued: Json = _ANY_TEXT if pattern.kind == "suffix" else pattern.string_match()
+        subjects = {"prefix": _ANY_TEXT, "suffix": pattern.string_match(), "exact": {"exact": ""}}
+        matches = (issued, subjects[pattern.kind])
+    else:
+        matches = (parse_pattern(issuer).string_match(), parse_pattern(subject).string_match())
+    ids = [_metadata((claim,), {"string_match": match}) for claim, match in zip(("iss", "sub"), matches, strict=True)]
+    return {"and_ids": {"ids": ids}}
+
+
+def _metadata(claim: Sequence[str], value: Json) -> Json:
+    path = [{"key": key} for key in (PAYLOAD, *claim)]
+    return {"metadata": {"filter": JWT_FILTER, "path": path, "value": value}}
+
+
+def _cidr(value: str) -> Json:
+    block = ipaddress.ip_interface(value)
+    return {"address_prefix": str(block.ip), "prefix_len": block.network.prefixlen}
 
 
 def _permission(values: Sequence[str], not_values: Sequence[str], translate: Callable[[str], Json]) -> list[Json]:
@@ -128,4 +212,13 @@ def _identity(value: str) -> Json:
 
 
 def _namespace(value: str) -> Json:
-    return {"authenticated": {"principal_name": {"safe_regex": {"regex": f".*/ns/{value}/.*"}}}}
+    return _by_regex(f".*/ns/{value.replace('*', '.*')}/.*")
+
+
+def _account(value: str, home: str) -> Json:
+    namespace, _, account = value.rpartition("/")
+    return _by_regex(f"spiffe://.+/ns/{namespace or home}/(.+/|)sa/{account}(/.+)?")
+
+
+def _by_regex(regex: str) -> Json:
+    return {"authenticated": {"principal_name": {"safe_regex": {"regex": regex}}}}

@@ -215,7 +215,7 @@ def question_json(question: Question, application: Application, alpn: str = "") 
         "port": service.port,
         "method": question.method,
         "path": question.path or application.path_of(application.workload(question.workload).app),
-        "headers": {"Host": f"{service.name}:{service.port}"},  # as in the application's own calls
+        "headers": {"Host": f"{service.name}:{service.port}", **dict(question.headers)},  # as in the own calls
         "tls": question.tls,
         "alpn": [alpn] if alpn else [],
     }
