@@ -98,7 +98,7 @@ def run_sidecars(
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """A server that returns the headers of every request as JSON."""
+    """A server that returns the headers of every request as JSON: after a second at `/slow`, with 418 at `/teapot`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -106,7 +106,9 @@ class Upstream(BaseHTTPRequestHandler):
         body = json.dumps(
             {"peer": self.client_address[0], **{name.lower(): value for name, value in self.headers.items()}}
         ).encode()
-        self.send_response(200)
+        if self.path == "/slow":
+            time.sleep(1)
+        self.send_response(418 if self.path == "/teapot" else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

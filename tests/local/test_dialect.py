@@ -255,3 +255,71 @@ def test_every_probe_is_answered_as_expected(access: Sidecars) -> None:
     asked = access.policies.probes(access.application)
     assert {probe.policy for probe in asked} >= {"tokens", "only-readers", "keyed rule 1"}
     assert {probe: access.ask(probe).status for probe in asked} == {probe: probe.status for probe in asked}
+
+
+KUMA = """
+apiVersion: kuma.io/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec: {mtls: {enabledBackend: ca-1, backends: [{name: ca-1, type: builtin}]}}
+---
+apiVersion: kuma.io/v1alpha1
+kind: MeshTrafficPermission
+metadata: {name: all, namespace: kuma-system, labels: {kuma.io/mesh: default}}
+spec:
+  targetRef: {kind: Mesh}
+  from: [{targetRef: {kind: Mesh}, default: {action: Allow}}]
+---
+apiVersion: kuma.io/v1alpha1
+kind: MeshTrafficPermission
+metadata: {name: ratings}
+spec:
+  targetRef: {kind: Dataplane, labels: {app: ratings}}
+  from:
+    - targetRef: {kind: MeshSubset, tags: {kuma.io/service: productpage_bookinfo_svc_9080}}
+      default: {action: Deny}
+---
+apiVersion: kuma.io/v1alpha1
+kind: MeshTimeout
+metadata: {name: short}
+spec:
+  targetRef: {kind: Mesh}
+  to:
+    - targetRef: {kind: MeshService, name: reviews_bookinfo_svc_9080}
+      default: {connectionTimeout: 1s, http: {requestTimeout: 300ms, requestHeadersTimeout: 5s}}
+---
+apiVersion: kuma.io/v1alpha1
+kind: MeshRetry
+metadata: {name: twice}
+spec:
+  targetRef: {kind: Mesh}
+  to: [{targetRef: {kind: Mesh}, default: {http: {numRetries: 2, retryOn: ["418", HttpMethodGet]}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def kuma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecars]:
+    yield from _run("kuma", KUMA, tmp_path_factory.mktemp("kuma"), ONE)
+
+
+def test_from_decides_by_the_callers_service(kuma: Sidecars) -> None:
+    """Every caller passes but the service that the narrower permission denies; its sidecar gets 403 and no retry."""
+    statuses = {name: kuma.send(name, "ratings", "/ratings/0").status for name in ("productpage", "reviews", "locust")}
+    assert statuses == {"productpage": 403, "reviews": 200, "locust": 200}
+    asked = kuma.policies.probes(kuma.application)
+    assert {probe: kuma.ask(probe).status for probe in asked} == {probe: probe.status for probe in asked}
+
+
+def test_timeout_ends_a_slow_request(kuma: Sidecars) -> None:
+    """The caller's sidecar answers 504 after the timeout of that service; other services have the default."""
+    began = time.monotonic()
+    assert kuma.send("productpage", "reviews", "/slow").status == 504
+    assert 0.3 <= time.monotonic() - began < 1.5
+    assert kuma.send("productpage", "details", "/slow").status == 200
+
+
+def test_retries_repeat_a_request(kuma: Sidecars) -> None:
+    """A response with the status of the policy is asked for twice more."""
+    assert kuma.send("productpage", "details", "/teapot").status == 418
+    retries = sum(kuma.stats("productpage", "details.*upstream_rq_retry$").values())
+    assert retries == 2

@@ -252,11 +252,14 @@ UNTRANSLATED = "is not translated for this machine"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (NEW + "  from: []\n" + ALLOW, f"c.yaml:5: spec.from: {UNTRANSLATED}"),
+        (
+            NEW + "  targetRef: {kind: Dataplane, proxyTypes: []}\n" + ALLOW,
+            f"c.yaml:5: spec.targetRef.proxyTypes: {UNTRANSLATED}",
+        ),
         (NEW + "  rulez: []\n" + ALLOW, "c.yaml:5: spec.rulez: unknown key 'rulez'; did you mean rules?"),
         (
             NEW + "  targetRef: {kind: MeshService, name: details}\n" + ALLOW,
-            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not supported (supported: Dataplane)",
+            "c.yaml:5: spec.targetRef.kind: 'MeshService' is not supported (supported: Dataplane, Mesh)",
         ),
         (
             permission(exactly("bookinfo-productpage"), labels="app: revews"),

@@ -171,7 +171,7 @@ def test_policies_without_effect_are_one_warning(tmp_path: Path) -> None:
     assert issue.detail.endswith(", and 4 more like it")
 
 
-@pytest.mark.parametrize("kind", ["MeshTimeout", "MeshRetry", "MeshRateLimit"])
+@pytest.mark.parametrize("kind", ["MeshFaultInjection", "MeshCircuitBreaker", "MeshRateLimit"])
 def test_kuma_kinds_need_a_cluster(kind: str, tmp_path: Path) -> None:
     """Also in Kuma's own namespace, where most policies are."""
     text = f"apiVersion: kuma.io/v1alpha1\nkind: {kind}\nmetadata: {{name: one, namespace: kuma-system}}\nspec: {{}}\n"

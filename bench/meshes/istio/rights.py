@@ -10,6 +10,7 @@ _ROLES: Final = (
     "istiod-clusterrole-istio-system",
     "istiod-gateway-controller-istio-system",
 )
+_POLICIES: Final = ("authorizationpolicies", "peerauthentications", "requestauthentications")
 _END: Final = re.compile(r"(-istio-system)?$")  # where a revision stands in such a name
 
 
@@ -17,7 +18,7 @@ def rights(revision: str = "") -> Rights:
     """Return what a run needs to be allowed; a revision is part of the names of the control plane's roles."""
     return Rights(
         run=(
-            *make_needs(KEEP, "security.istio.io", ("authorizationpolicies", "peerauthentications"), "policies"),
+            *make_needs(KEEP, "security.istio.io", _POLICIES, "policies"),
             *make_needs(KEEP, "networking.istio.io", ("destinationrules", "gateways", "virtualservices"), "routes"),
         ),
         install=(

@@ -1,16 +1,17 @@
 """Model Kuma's manifests of the Mesh, identities and permissions, strictly.
 
-Features that meshbench does not translate (permissive mutual TLS, shadow policies, tags other than the service, `from`)
-are errors with file and line, never ignored.
+Features that meshbench does not translate (permissive mutual TLS, shadow policies, tags other than the service) are
+errors with file and line, never ignored.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bench.application.manifests import SERVER_METADATA, Kind, Manifest, Name, Part, Text
-from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE
+from bench.meshes.kuma.naming import DOMAIN_TEMPLATE, DOMAIN_VARIABLE, MESH_LABEL, ROOT_NAMESPACE
 
 ANY: Final = "*"
 
@@ -160,11 +161,25 @@ class Provider(Part):
     bundled: Bundled
 
 
-class MeshIdentitySpec(Part):
-    untranslated: ClassVar[frozenset[str]] = frozenset({"spiffeID"})
+def _is_domain_template(value: str) -> str:
+    rest = DOMAIN_VARIABLE.sub("x", value)
+    if "{" in rest or not re.fullmatch(r"[a-z0-9._-]+", rest):
+        raise ValueError(f"{value!r} is no trust domain; meshbench knows the variables .Mesh and .Zone")
+    return value
 
+
+class SpiffeId(Part):
+    """The form of SPIFFE ids; the path is the default one."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"path"})
+
+    trust_domain: Annotated[Text, AfterValidator(_is_domain_template)] = DOMAIN_TEMPLATE
+
+
+class MeshIdentitySpec(Part):
     selector: DataplaneSelector
     provider: Provider
+    spiffe_id: SpiffeId = Field(default=SpiffeId(), alias="spiffeID")
 
 
 class IdentityMetadata(PolicyMetadata):
@@ -207,25 +222,82 @@ class Rule(Part):
 
 
 class TargetRef(Part):
-    """The workloads that a permission protects; without labels all in the scope of its namespace."""
+    """The workloads to which a policy applies; without labels all in the scope of its namespace."""
 
     untranslated: ClassVar[frozenset[str]] = frozenset(
         {"mesh", "name", "namespace", "proxyTypes", "sectionName", "tags"}
     )
 
-    kind: Literal["Dataplane"]
+    kind: Literal["Dataplane", "Mesh"]
     labels: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "Mesh" and self.labels:
+            raise ValueError("a Mesh has no labels; write kind Dataplane to select workloads")
+        return self
+
+
+class ServiceTag(Part):
+    untranslated: ClassVar[frozenset[str]] = frozenset({"app", "kuma.io/protocol", "kuma.io/zone", "version"})
+
+    service: Text = Field(alias="kuma.io/service")
+
+
+class Caller(Part):
+    """All callers, or those with a service tag."""
+
+    untranslated: ClassVar[frozenset[str]] = frozenset({"labels", "mesh", "namespace", "proxyTypes", "sectionName"})
+    other_values: ClassVar[frozenset[str]] = frozenset({"MeshExternalService", "MeshGateway", "MeshServiceSubset"})
+
+    kind: Literal["Mesh", "MeshSubset", "MeshService"]
+    tags: ServiceTag | None = None
+    name: Text | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = {"tags": self.tags, "name": self.name}
+        wanted = {"MeshSubset": "tags", "MeshService": "name"}.get(self.kind)
+        for field, value in given.items():
+            if (value is not None) != (field == wanted):
+                raise ValueError(f"a {self.kind} has {wanted or 'neither tags nor a name'}")
+        return self
+
+    @property
+    def service(self) -> str:
+        """The service tag, or ANY."""
+        return self.tags.service if self.tags else self.name or ANY
+
+
+class FromDefault(Part):
+    other_values: ClassVar[frozenset[str]] = frozenset({"AllowWithShadowDeny"})
+
+    action: Literal["Allow", "Deny"]
+
+
+class From(Part):
+    target_ref: Caller
+    default: FromDefault
 
 
 class MeshTrafficPermissionSpec(Part):
-    untranslated: ClassVar[frozenset[str]] = frozenset({"from"})
-
     target_ref: TargetRef = TargetRef(kind="Dataplane")
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    rules: tuple[Rule, ...] = ()
+    from_: tuple[From, ...] = Field(default=(), alias="from")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.rules) == bool(self.from_):
+            raise ValueError("must have one of rules and from")
+        return self
 
 
 class MeshTrafficPermission(Manifest):
-    """Which identities may call: a matching deny wins, then a matching allow, else the call is denied."""
+    """Which callers are allowed.
+
+    With `rules` they are identities of a MeshIdentity: a matching deny wins, then a matching allow, else the call is
+    denied. With `from` they are services of the builtin authority: of several entries that match, the last one counts.
+    """
 
     metadata: PolicyMetadata
     spec: MeshTrafficPermissionSpec
@@ -242,14 +314,8 @@ class MeshTrafficPermission(Manifest):
 # --- TrafficPermission ---------------------------------------------------------------------------------------
 
 
-class Tags(Part):
-    untranslated: ClassVar[frozenset[str]] = frozenset({"app", "kuma.io/protocol", "kuma.io/zone", "version"})
-
-    service: Text = Field(alias="kuma.io/service")
-
-
 class TagMatch(Part):
-    match: Tags
+    match: ServiceTag
 
 
 TagMatches = Annotated[tuple[TagMatch, ...], Field(min_length=1)]

@@ -1,12 +1,13 @@
 """Build Kuma's objects of a run: the Mesh, and a configuration's manifests moved into the run's namespaces. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from bench.application.model import MESH
 from bench.files.yaml_source import Document
-from bench.meshes.kuma.naming import MESH_LABEL, ROOT_NAMESPACE, TRUST_DOMAIN, trust_domain
+from bench.meshes.kuma.naming import DOMAIN_TEMPLATE, MESH_LABEL, ROOT_NAMESPACE, trust_domain
 from bench.meshes.rewriting import (
     ANY_OBJECT,
     IDENTITY,
@@ -39,21 +40,31 @@ def _change_tag(text: str, names: Namespaces) -> str:
     return f"{found[1]}{names.of(found[2])}{found[3]}" if found else text
 
 
-def _change_spiffe_id(text: str, names: Namespaces) -> str:
-    scheme, domain, path = text.partition(TRUST_DOMAIN)
+def _change_spiffe_id(text: str, names: Namespaces, template: str) -> str:
+    scheme, domain, path = text.partition(trust_domain(MESH, template))
     if names.run_mesh and scheme == "spiffe://" and path[:1] in ("", "/"):
-        domain = trust_domain(names.run_mesh)
+        domain = trust_domain(names.run_mesh, template)
     return IDENTITY.change(f"{scheme}{domain}{path}", names)
 
 
 _MESH: Final = Place("mesh", lambda text, names: names.run_mesh or text)
 _SERVICE_TAG: Final = Place("service tag", _change_tag)  # api_shop_svc_9080
-_SPIFFE_ID: Final = Place("identity", _change_spiffe_id)  # spiffe://default.default.mesh.local/ns/shop/sa/api
 _SELECTED: Final = "spec targetRef labels k8s.kuma.io/namespace"
 
+_TO_SERVICES: Final[Places] = {
+    _SELECTED: NAMESPACE,
+    "spec to * targetRef namespace": NAMESPACE,
+    "spec to * targetRef name": _SERVICE_TAG,
+}
 _PLACES: Final[Mapping[str, Places]] = {
     "Mesh": {"metadata name": _MESH},
-    "MeshTrafficPermission": {_SELECTED: NAMESPACE, "spec rules * default * * spiffeID value": _SPIFFE_ID},
+    "MeshTrafficPermission": {
+        _SELECTED: NAMESPACE,
+        "spec from * targetRef tags kuma.io/service": _SERVICE_TAG,
+        "spec from * targetRef name": _SERVICE_TAG,
+    },
+    "MeshTimeout": _TO_SERVICES,
+    "MeshRetry": _TO_SERVICES,
     "MeshHTTPRoute": {
         _SELECTED: NAMESPACE,
         "spec to * targetRef namespace": NAMESPACE,
@@ -74,7 +85,16 @@ _PLACES: Final[Mapping[str, Places]] = {
 def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
     """Return the manifests moved into the namespaces of a run, and with `run_mesh` into the mesh of that name, in the
     order to apply."""
-    return tuple(sorted((_move_to_mesh(_move(one, names), names.run_mesh) for one in documents), key=_rank))
+    identity = Place("identity", partial(_change_spiffe_id, template=_find_domain(documents)))
+    moved = (_move_to_mesh(_move(one, names, identity), names.run_mesh) for one in documents)
+    return tuple(sorted(moved, key=_rank))
+
+
+def _find_domain(documents: Iterable[Document]) -> str:
+    """Return the template of the trust domain in a configuration's identities."""
+    specs = (one.value.get("spec") or {} for one in documents if one.value["kind"] == "MeshIdentity")
+    given = ((spec.get("spiffeID") or {}).get("trustDomain") for spec in specs)
+    return next((str(one) for one in given if one), DOMAIN_TEMPLATE)
 
 
 def build_mesh(run_mesh: str = "") -> Object:
@@ -87,9 +107,11 @@ def mesh_label(policy: Object) -> str:
     return str((policy["metadata"].get("labels") or {}).get(MESH_LABEL, MESH))
 
 
-def _move(document: Document, names: Namespaces) -> Moved:
+def _move(document: Document, names: Namespaces, identity: Place) -> Moved:
     kind = document.value["kind"]
     places = {**ANY_OBJECT, **_PLACES.get(kind, {})}
+    if kind == "MeshTrafficPermission":  # spiffe://default.default.mesh.local/ns/shop/sa/api
+        places["spec rules * default * * spiffeID value"] = identity
     return (rewrite_object if kind in _CLUSTER_WIDE else move_object)(document, places=places, names=names)
 
 

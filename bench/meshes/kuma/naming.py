@@ -1,5 +1,6 @@
 """Build Kuma's names of service tags, identities and clusters, in one zone and the default mesh."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -9,7 +10,8 @@ DOMAIN: Final = "kuma.io"  # of its kinds, labels and annotations
 ZONE: Final = "default"
 MESH_LABEL: Final = "kuma.io/mesh"  # the mesh of a policy or a namespace
 ROOT_NAMESPACE: Final = "kuma-system"
-TRUST_DOMAIN: Final = f"{MESH}.{ZONE}.mesh.local"  # of the mesh that manifests name
+DOMAIN_TEMPLATE: Final = "{{ .Mesh }}.{{ .Zone }}.mesh.local"  # of a MeshIdentity that names no other
+DOMAIN_VARIABLE: Final = re.compile(r"\{\{ *\.(Mesh|Zone) *\}\}")
 
 _PORT_NAME: Final = "http"  # of every Service
 
@@ -53,15 +55,16 @@ def route_kri(namespace: str, name: str) -> str:
     return f"kri_mhttpr_{MESH}_{ZONE}_{namespace}_{name}_"
 
 
-def spiffe_id(application: Application, workload: Workload) -> str:
-    """Return the SPIFFE id of a workload's service account from a MeshIdentity."""
+def spiffe_id(application: Application, workload: Workload, template: str = DOMAIN_TEMPLATE) -> str:
+    """Return the SPIFFE id of a workload's service account from a MeshIdentity with this trust domain."""
     namespace = application.namespace_of(workload)
-    return f"spiffe://{trust_domain(application.mesh)}/ns/{namespace}/sa/{workload.account}"
+    return f"spiffe://{trust_domain(application.mesh, template)}/ns/{namespace}/sa/{workload.account}"
 
 
-def trust_domain(mesh: str) -> str:
+def trust_domain(mesh: str, template: str = DOMAIN_TEMPLATE) -> str:
     """Return the trust domain of a mesh's identities."""
-    return f"{mesh}.{ZONE}.mesh.local"
+    values = {"Mesh": mesh, "Zone": ZONE}
+    return DOMAIN_VARIABLE.sub(lambda found: values[found[1]], template)
 
 
 def builtin_id(tag: str, mesh: str = MESH) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bench.application.manifests import Kind, Source, select_kind
 from bench.application.model import Application, Service, Workload
@@ -22,11 +22,13 @@ from bench.meshes.kuma.manifests import (
 )
 from bench.meshes.kuma.manifests import KINDS as POLICY_KINDS
 from bench.meshes.kuma.namespacing import mesh_objects
-from bench.meshes.kuma.naming import service_tags, spiffe_id
-from bench.meshes.kuma.policies import Policies
+from bench.meshes.kuma.naming import ROOT_NAMESPACE, service_tag, service_tags, spiffe_id
+from bench.meshes.kuma.policies import Form, Policies, Targeted
 from bench.meshes.kuma.probes import certificate_names, find_outcome, permission_probes, probes
 from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_obstacles, route_proof_problems, routes
+from bench.meshes.kuma.traffic import is_to
+from bench.meshes.kuma.traffic_manifests import TRAFFIC_KINDS, MeshRetry, MeshTimeout
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
 from bench.meshes.protocols import PolicyReading
@@ -34,7 +36,9 @@ from bench.meshes.routing import Route
 
 __all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
 
-KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **ROUTE_KINDS, **GATEWAY_KINDS}
+T = TypeVar("T", bound=Targeted)
+
+KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **ROUTE_KINDS, **TRAFFIC_KINDS, **GATEWAY_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ def _make_policies(sources: Sequence[Source[Any]], application: Application) -> 
         tuple(source.manifest for source in select_kind(sources, MeshTrafficPermission)),
         tuple(source.manifest for source in select_kind(sources, TrafficPermission)),
         tuple(source.manifest for source in select_kind(sources, MeshHTTPRoute)),
+        tuple(source.manifest for source in select_kind(sources, MeshTimeout)),
+        tuple(source.manifest for source in select_kind(sources, MeshRetry)),
     )
 
 
@@ -109,12 +115,40 @@ def _find_obstacles(sources: Sequence[Source[Any]], application: Application) ->
             message = "is translated with meshServices.mode Disabled only"
             yield source, source.problem(("spec", "mtls"), message)
     yield from _conflict_obstacles(select_kind(sources, TrafficPermission), application)
+    yield from _rank_obstacles(select_kind(sources, MeshTimeout), policies)
+    yield from _rank_obstacles(select_kind(sources, MeshRetry), policies)
+    permissions = (one for one in select_kind(sources, MeshTrafficPermission) if one.manifest.spec.from_)
+    yield from _rank_obstacles(tuple(permissions), policies)
+    yield from _default_obstacles((*select_kind(sources, MeshTimeout), *select_kind(sources, MeshRetry)), policies)
     yield from route_obstacles(select_kind(sources, MeshHTTPRoute), policies)
+
+
+def _rank_obstacles(sources: Sequence[Source[T]], policies: Policies) -> Iterator[Obstacle]:
+    """Yield policies that override each other by their names or ages, which files do not have."""
+
+    def is_conflict(one: Targeted, other: Targeted) -> bool:
+        everyone = policies.application.everyone
+        return policies.rank(one) == policies.rank(other) and any(
+            policies.applies(one, each) and policies.applies(other, each) for each in everyone
+        )
+
+    return conflict_obstacles(sources, is_conflict, ("spec", "targetRef"), "selects the same workloads")
+
+
+def _default_obstacles(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Obstacle]:
+    """Yield policies of which it is not known whether Kuma's default policy overrides them, and those of a gateway."""
+    gateway = policies.application.gateway
+    for source in sources:
+        if not any(policies.rank(source.manifest)):
+            message = f"{ROOT_NAMESPACE} has a default policy of this kind; hint: use the application's namespace"
+            yield source, source.problem(("metadata", "namespace"), message)
+        elif gateway and gateway.proxy is None and policies.applies(source.manifest, gateway.workload):
+            yield source, source.problem(("spec", "targetRef"), "is not translated for a built-in gateway")
 
 
 def _duplicate_problems(sources: Iterable[Source[Any]], policies: Policies) -> Iterator[Problem]:
     def identify(policy: Any) -> tuple[str, str]:
-        namespaced = isinstance(policy, MeshTrafficPermission | MeshHTTPRoute)
+        namespaced = isinstance(policy, Targeted)
         return policies.namespace_of(policy) if namespaced else "", policy.metadata.name
 
     return duplicate_problems(sources, identify, alone=(Mesh, MeshIdentity))
@@ -136,14 +170,18 @@ def _form_warnings(sources: Sequence[Source[Any]], policies: Policies) -> Iterat
         if mesh.manifest.spec.mtls is not None and policies.identity is not None:
             message = "has no effect in addition to a MeshIdentity; hint: keep one of the two"
             yield mesh.problem(("spec", "mtls"), message)
-    wanted: dict[type[Any], tuple[str, str]] = {
-        MeshTrafficPermission: ("identity", "a MeshIdentity"),
-        TrafficPermission: ("builtin", "Mesh.mtls"),
-    }
     for source in sources:
-        form, needed = wanted.get(type(source.manifest), (policies.form, ""))
-        if form != policies.form:
+        form = _find_form(source.manifest)
+        if form not in (None, policies.form):
+            needed = "a MeshIdentity" if form == "identity" else "Mesh.mtls"
             yield source.problem(("kind",), f"a {source.manifest.kind} has no effect without {needed}")
+
+
+def _find_form(manifest: object) -> Form | None:
+    """Return the form of mutual TLS without which a permission has no effect; None for anything else."""
+    if isinstance(manifest, MeshTrafficPermission):
+        return "builtin" if manifest.spec.from_ else "identity"
+    return "builtin" if isinstance(manifest, TrafficPermission) else None
 
 
 def _mesh_problems(source: Source[Mesh]) -> Iterator[Problem]:
@@ -161,24 +199,52 @@ def _mesh_problems(source: Source[Mesh]) -> Iterator[Problem]:
 def _permission_problems(sources: Sequence[Source[Any]], policies: Policies) -> Iterator[Problem]:
     for permission in select_kind(sources, MeshTrafficPermission):
         yield from _selector_problems(permission, policies)
-        yield from _identity_problems(permission, policies.application)
+        yield from _identity_problems(permission, policies)
+        yield from _caller_problems(permission, policies.application)
+    for traffic in sources:
+        if isinstance(traffic.manifest, MeshTimeout | MeshRetry):
+            yield from _selector_problems(traffic, policies)
+            yield from _destination_problems(traffic, policies)
     for one in select_kind(sources, TrafficPermission):
         yield from _service_problems(one, policies.application)
 
 
-def _selector_problems(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
-    """Yield permissions that select no workload."""
+def _destination_problems(source: Source[Any], policies: Policies) -> Iterator[Problem]:
+    """Yield services that do not exist."""
+    services = policies.application.services
+    for index, one in enumerate(source.manifest.spec.to):
+        if not any(is_to(one.target_ref, service, policies=policies) for service in services):
+            known = [each.name if policies.exclusive else service_tag(policies.application, each) for each in services]
+            name = str(one.target_ref.name)
+            message = f"there is no service {name!r}{format_suggestion(name, known)}"
+            yield source.problem(("spec", "to", index, "targetRef", "name"), message)
+
+
+def _caller_problems(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
+    """Yield callers that do not exist."""
+    tags = {tag for workload in application.everyone for tag in service_tags(application, workload)}
+    for index, one in enumerate(source.manifest.spec.from_):
+        name = one.target_ref.service
+        if name != ANY and name not in tags:
+            loc = ("spec", "from", index, "targetRef")
+            yield source.problem(loc, f"there is no service {name!r}{format_suggestion(name, tags)}")
+
+
+def _selector_problems(source: Source[Any], policies: Policies) -> Iterator[Problem]:
+    """Yield policies that select no workload."""
     policy, application = source.manifest, policies.application
     labels = policy.spec.target_ref.labels
-    if not any(policies.applies(policy, workload) for workload in application.workloads):
+    selectable = application.workloads if isinstance(policy, MeshTrafficPermission) else application.everyone
+    if not any(policies.applies(policy, workload) for workload in selectable):
         apps = {workload.labels["app"] for workload in application.workloads}
         near = format_suggestion(labels["app"], apps) if "app" in labels and labels["app"] not in apps else ""
         yield source.problem(("spec", "targetRef", "labels"), f"selects no workload of the application{near}")
 
 
-def _identity_problems(source: Source[MeshTrafficPermission], application: Application) -> Iterator[Problem]:
+def _identity_problems(source: Source[MeshTrafficPermission], policies: Policies) -> Iterator[Problem]:
     """Yield identities that no workload has."""
-    ids = [spiffe_id(application, workload) for workload in application.everyone]
+    application, template = policies.application, policies.domain_template
+    ids = [spiffe_id(application, workload, template) for workload in application.everyone]
     for index, rule in enumerate(source.manifest.spec.rules):
         for verb in ("deny", "allow"):
             for position, match in enumerate(getattr(rule.default, verb)):

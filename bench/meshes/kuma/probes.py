@@ -11,7 +11,7 @@ from typing import Final
 from bench.application.model import Application, Workload
 from bench.meshes.kuma.manifests import MeshTrafficPermission, TrafficPermission
 from bench.meshes.kuma.naming import builtin_ids, service_tags, spiffe_id
-from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_source
+from bench.meshes.kuma.policies import Decision, Policies, decide_request, has_name, has_source
 from bench.meshes.probe import Outcome, Probe
 
 _DENIED: Final[dict[Decision, int]] = {"denied": 403, "refused": 0}
@@ -27,7 +27,7 @@ def certificate_names(policies: Policies, application: Application, workload: Wo
         case "builtin":
             return builtin_ids(application, workload.account)
         case "identity":
-            return (spiffe_id(application, workload),)
+            return (spiffe_id(application, workload, policies.domain_template),)
 
 
 def probes(policies: Policies, application: Application) -> tuple[Probe, ...]:
@@ -54,8 +54,8 @@ def permission_probes(permission: Permission, policies: Policies, application: A
         scene = _WorkloadPolicies(policies, application, workload)
         if isinstance(permission, TrafficPermission):
             yield from scene.connection(permission)
-        else:
-            yield from scene.identity(permission)
+        elif policies.applies(permission, workload):
+            yield from scene.service(permission) if permission.spec.from_ else scene.identity(permission)
 
 
 def _plaintext(policies: Policies, application: Application) -> Iterator[Probe]:
@@ -80,9 +80,15 @@ class _WorkloadPolicies:
             matching = [caller for caller in self._callers() if has_source(permission, self._names(caller))]
             yield from self._pair(permission.metadata.name, matching, allowing=True)
 
+    def service(self, permission: MeshTrafficPermission) -> Iterator[Probe]:
+        for index, one in enumerate(permission.spec.from_):
+            name = permission.metadata.name
+            label = name if len(permission.spec.from_) == 1 else f"{name} from {index}"
+            service, allowing = one.target_ref.service, one.default.action == "Allow"
+            matching = [caller for caller in self._callers() if has_name(service, self._names(caller))]
+            yield from self._pair(label, matching, allowing=allowing)
+
     def identity(self, permission: MeshTrafficPermission) -> Iterator[Probe]:
-        if not self.policies.applies(permission, self.workload):
-            return
         entries = list(permission.entries())
         for index, (verb, match) in enumerate(entries):
             name = permission.metadata.name

@@ -12,7 +12,9 @@ _RIGHTS: Final = Rights(
         *make_needs(KEEP, _GROUP, ("meshtrafficpermissions", "trafficpermissions"), "policies"),
         *make_needs(KEEP, _GROUP, ("meshgateways", "meshgatewayinstances"), "built-in gateways"),
         *make_needs(KEEP, _GROUP, ("meshgatewayroutes", "meshhttproutes"), "routes"),
-        *make_needs(KEEP, _GROUP, ("meshretries", "meshtlses"), "what is set equally in all meshes"),
+        *make_needs(
+            KEEP, _GROUP, ("meshretries", "meshtimeouts", "meshtlses"), "retries, timeouts and versions of TLS"
+        ),
         *make_needs(READ, _GROUP, ("dataplaneinsights", "meshservices"), "configuration that has arrived"),
     ),
     sidecar_image=tuple(make_needs(KEEP, _GROUP, ("containerpatches",), "sidecars with an image of their own")),

@@ -12,7 +12,6 @@ from bench.envoy.addresses import HOST
 from bench.envoy.certificates import Certificates, Identity
 from bench.envoy.parts import tls_socket
 from bench.meshes.kuma.naming import (
-    TRUST_DOMAIN,
     ZONE,
     builtin_id,
     inbound_cluster,
@@ -20,8 +19,9 @@ from bench.meshes.kuma.naming import (
     service_tags,
     spiffe_id,
 )
-from bench.meshes.kuma.policies import Form, Policies
+from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.routing import outbound_cluster
+from bench.meshes.kuma.traffic import OUTBOUND, Timeouts, inbound_timeouts, outbound_timeouts
 
 Json = dict[str, Any]
 
@@ -49,16 +49,18 @@ def build_outbound_cluster(
     policies: Policies, caller: Workload, service: Service, *, ports: Sequence[int], certificates: Certificates
 ) -> Json:
     """Build the cluster of a service whose sidecars listen on `ports`: HTTP/2, with or without mutual TLS."""
-    name = outbound_cluster(policies, policies.application, service)
+    name, timeouts = (
+        outbound_cluster(policies, policies.application, service),
+        outbound_timeouts(policies, caller, service),
+    )
     cluster = {
-        **_cluster(name, ports, idle_timeout="3600s", protocol=_HTTP2),
-        "connect_timeout": "5s",
+        **_cluster(name, ports, timeouts=timeouts, protocol=_HTTP2),
         "circuit_breakers": {"thresholds": [_BREAKER]},
     }
     if policies.form != "plain":
         identity = certificates.identity(caller.account)
         peers, sni = _peers(policies, service), _sni(policies, service)
-        cluster["transport_socket"] = client_socket(identity, policies.form, peers=peers, sni=sni)
+        cluster["transport_socket"] = client_socket(identity, identity_domain(policies), peers=peers, sni=sni)
     return cluster
 
 
@@ -67,29 +69,28 @@ def gateway_cluster(
 ) -> Json:
     """Build the same cluster for a built-in gateway: HTTP/1.1, the protocol of the service itself."""
     cluster = build_outbound_cluster(policies, caller, service, ports=ports, certificates=certificates)
-    protocol = _cluster(cluster["name"], ports, idle_timeout="3600s", protocol=_HTTP1)
+    protocol = _cluster(cluster["name"], ports, timeouts=OUTBOUND, protocol=_HTTP1)
     return {**cluster, **protocol, "per_connection_buffer_limit_bytes": 32768}
 
 
-def build_inbound_cluster(workload: Workload, *, port: int) -> Json:
+def build_inbound_cluster(policies: Policies, workload: Workload, *, port: int) -> Json:
     """Build the cluster of the sidecar's own application, which listens on `port`."""
     name = inbound_cluster(workload)
     return {
-        **_cluster(name, [port], idle_timeout="7200s", protocol=_HTTP1),
+        **_cluster(name, [port], timeouts=inbound_timeouts(policies, workload), protocol=_HTTP1),
         "alt_stat_name": stat_name(name),
-        "connect_timeout": "10s",
         "circuit_breakers": {"thresholds": [{"track_remaining": True}]},
         "upstream_bind_config": {"source_address": {"address": _OWN_ADDRESS, "port_value": 0}},
     }
 
 
-def _cluster(name: str, ports: Sequence[int], *, idle_timeout: str, protocol: Json) -> Json:
+def _cluster(name: str, ports: Sequence[int], *, timeouts: Timeouts, protocol: Json) -> Json:
     options = {
         "@type": f"type.googleapis.com/{_PROTOCOL}",
         "common_http_protocol_options": {
-            "idle_timeout": idle_timeout,
-            "max_connection_duration": "0s",
-            "max_stream_duration": "0s",
+            "idle_timeout": timeouts.idle,
+            "max_connection_duration": timeouts.max_connection,
+            "max_stream_duration": timeouts.max_stream,
         },
         "explicit_http_config": protocol,
     }
@@ -98,6 +99,7 @@ def _cluster(name: str, ports: Sequence[int], *, idle_timeout: str, protocol: Js
     return {
         "name": name,
         "type": "STATIC",
+        "connect_timeout": timeouts.connect,
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         "typed_extension_protocol_options": {_PROTOCOL: options},
     }
@@ -113,7 +115,8 @@ def _peers(policies: Policies, service: Service) -> list[str]:
     if policies.form != "identity":
         return [builtin_id(service_tag(application, service))]
     tags = {tag for workload in service.workloads for tag in service_tags(application, workload)}
-    return [spiffe_id(application, service.workload), *map(builtin_id, sorted(tags))]
+    own = spiffe_id(application, service.workload, policies.domain_template)
+    return [own, *map(builtin_id, sorted(tags))]
 
 
 def _sni(policies: Policies, service: Service) -> str:
@@ -122,21 +125,25 @@ def _sni(policies: Policies, service: Service) -> str:
     return f"{service_tag(policies.application, service)}{{mesh={MESH}}}"
 
 
-def server_socket(identity: Identity, form: Form) -> Json:
+def identity_domain(policies: Policies) -> str:
+    """Return the trust domain of a MeshIdentity; empty for the builtin authority."""
+    return policies.trust_domain(MESH) if policies.form == "identity" else ""
+
+
+def server_socket(identity: Identity, domain: str) -> Json:
     """Build the transport socket of an inbound chain, which requires a certificate of the mesh."""
-    domain = TRUST_DOMAIN if form == "identity" else MESH
-    context = _context(identity, [{"prefix": f"spiffe://{domain}/"}], form)
+    context = _context(identity, [{"prefix": f"spiffe://{domain or MESH}/"}], domain)
     return tls_socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": True})
 
 
-def client_socket(identity: Identity, form: Form, *, peers: list[str], sni: str) -> Json:
+def client_socket(identity: Identity, domain: str, *, peers: list[str], sni: str) -> Json:
     """Build the transport socket of an outbound cluster; the server must have one of the SPIFFE ids in `peers`."""
-    context = _context(identity, [{"exact": peer} for peer in peers], form)
+    context = _context(identity, [{"exact": peer} for peer in peers], domain)
     context = {"alpn_protocols": [identity.alpn], **context}
     return tls_socket("UpstreamTlsContext", {"common_tls_context": context, "sni": sni})
 
 
-def _context(identity: Identity, names: list[Json], form: Form) -> Json:
+def _context(identity: Identity, names: list[Json], domain: str) -> Json:
     matchers = [{"san_type": "URI", "matcher": name} for name in names]
     return {
         "tls_certificates": [
@@ -145,14 +152,14 @@ def _context(identity: Identity, names: list[Json], form: Form) -> Json:
                 "private_key": {"filename": str(identity.key)},
             }
         ],
-        "validation_context": {**_trust(identity, form), "match_typed_subject_alt_names": matchers},
+        "validation_context": {**_trust(identity, domain), "match_typed_subject_alt_names": matchers},
     }
 
 
-def _trust(identity: Identity, form: Form) -> Json:
+def _trust(identity: Identity, domain: str) -> Json:
     roots = {"filename": str(identity.roots)}
-    if form != "identity":
+    if not domain:
         return {"trusted_ca": roots}
-    domains = [{"name": TRUST_DOMAIN, "trust_bundle": roots}]
+    domains = [{"name": domain, "trust_bundle": roots}]
     validator = {"@type": f"{_TLS}.SPIFFECertValidatorConfig", "trust_domains": domains}
     return {"custom_validator_config": {"name": "envoy.tls.cert_validator.spiffe", "typed_config": validator}}

@@ -9,10 +9,11 @@ from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.envoy.parts import TYPES
 from bench.meshes.kuma.envoy.clusters import gateway_cluster
-from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, RETRY, ROUTER, build_bootstrap
+from bench.meshes.kuma.envoy.listeners import INTERNAL, MANAGER, ROUTER, build_bootstrap, build_retry
 from bench.meshes.kuma.naming import ZONE, service_tags
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.routing import outbound_cluster
+from bench.meshes.kuma.traffic import Retry
 
 Json = dict[str, Any]
 
@@ -130,7 +131,7 @@ def _route(match: Json, cluster: str, tag: str) -> Json:
             "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
             "timeout": "15s",
             "idle_timeout": "5s",
-            "retry_policy": RETRY,
+            **build_retry(Retry()),
             "weighted_clusters": {"clusters": [{"name": cluster, "weight": 1, "request_headers_to_add": [header]}]},
         },
     }

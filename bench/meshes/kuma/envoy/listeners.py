@@ -1,6 +1,6 @@
 """Build the bootstrap and listeners of a sidecar's Envoy configuration as kuma-cp does. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,12 +8,19 @@ from bench.application.model import MESH, Application, Service, Workload
 from bench.envoy.addresses import HOST, Placement
 from bench.envoy.certificates import Certificates
 from bench.envoy.parts import TYPES, admin_interface
-from bench.meshes.kuma.envoy.clusters import build_inbound_cluster, build_outbound_cluster, server_socket, stat_name
+from bench.meshes.kuma.envoy.clusters import (
+    build_inbound_cluster,
+    build_outbound_cluster,
+    identity_domain,
+    server_socket,
+    stat_name,
+)
 from bench.meshes.kuma.envoy.rbac import http_rbac_filters, network_rbac_filters
 from bench.meshes.kuma.naming import inbound_cluster, inbound_tags, mesh_service_kri, service_tag, service_tags
 from bench.meshes.kuma.policies import Policies
 from bench.meshes.kuma.routing import destinations, outbound_cluster
 from bench.meshes.kuma.routing import routes as routes_to
+from bench.meshes.kuma.traffic import INBOUND, Retry, Timeouts, find_retry, inbound_timeouts, outbound_timeouts
 from bench.meshes.routing import Route
 
 Json = dict[str, Any]
@@ -46,13 +53,6 @@ ROUTER: Final[Json] = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"},
 }
-RETRY: Final[Json] = {
-    "retry_on": "gateway-error,connect-failure,refused-stream",
-    "num_retries": 5,
-    "per_try_timeout": "16s",
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
-}
-
 _ANY_PATH: Final[Json] = {"prefix": "/"}
 _ANY_PATH_NAME: Final = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo="  # Kuma's hash of that match
 _STATS_TAGS: Final = (
@@ -84,7 +84,7 @@ def sidecar_bootstrap(
     ]
     if workload.port is not None:
         listeners.append(_inbound_listener(workload, placement, policies=policies, certificates=certificates))
-        clusters.append(build_inbound_cluster(workload, port=placement.serving[workload.name]))
+        clusters.append(build_inbound_cluster(policies, workload, port=placement.serving[workload.name]))
     return build_bootstrap(workload, placement, admin, listeners=listeners, clusters=clusters)
 
 
@@ -122,11 +122,11 @@ def _inbound_listener(
     application, port = placement.application, placement.inbound[workload.name]
     tags = inbound_tags(application, workload, service_tags(application, workload)[0])
     listener = _listener("inbound", port, tags)
-    manager = inbound_manager(application, workload, http_rbac_filters(policies, workload))
+    manager = inbound_manager(policies, application, workload)
     rbac = network_rbac_filters(policies, workload, listener=stat_name(listener["name"]))
     chain: Json = {"filters": [*rbac, manager]}
     if policies.form != "plain":
-        chain["transport_socket"] = server_socket(certificates.identity(workload.account), policies.form)
+        chain["transport_socket"] = server_socket(certificates.identity(workload.account), identity_domain(policies))
     return {**listener, "enable_reuse_port": True, "filter_chains": [chain]}
 
 
@@ -162,19 +162,21 @@ def outbound_manager(policies: Policies, caller: Workload, service: Service) -> 
     application = policies.application
     cluster = outbound_cluster(policies, application, service)
     every = routes_to(policies, application, caller=caller, service=service)
+    timeouts, retry = outbound_timeouts(policies, caller, service), find_retry(policies, caller, service)
     tag = service_tag(application, service)
     routes = {
         "name": mesh_service_kri(application, service) if policies.exclusive else f"outbound:{tag}",
         "validate_clusters": False,
-        "virtual_hosts": [_host(cluster, map(_route, every))],
+        "virtual_hosts": [_host(cluster, [_route(one, timeouts, retry) for one in every])],
     }
-    return _manager(cluster, normalize_path=True, http_filters=[ROUTER], route_config=routes)
+    return _manager(cluster, timeouts, normalize_path=True, http_filters=[ROUTER], route_config=routes)
 
 
-def inbound_manager(application: Application, workload: Workload, rbac: Sequence[Json]) -> Json:
-    """Build the connection manager for requests to `workload`; `rbac` filters come before the router."""
+def inbound_manager(policies: Policies, application: Application, workload: Workload) -> Json:
+    """Build the connection manager for requests to `workload`; filters of policies come before the router."""
     tag, cluster = service_tags(application, workload)[0], inbound_cluster(workload)
-    route = {"cluster": cluster, "timeout": "0s", "idle_timeout": "3600s"}
+    timeouts = inbound_timeouts(policies, workload)
+    route = {"cluster": cluster, "timeout": timeouts.request, "idle_timeout": timeouts.stream_idle}
     routes = {
         "name": f"inbound:{tag}",
         "request_headers_to_remove": ["x-kuma-tags"],
@@ -183,15 +185,16 @@ def inbound_manager(application: Application, workload: Workload, rbac: Sequence
     }
     return _manager(
         stat_name(cluster),
-        http_filters=[*rbac, ROUTER],
+        timeouts,
+        http_filters=[*http_rbac_filters(policies, workload), ROUTER],
         route_config=routes,
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
-        stream_idle_timeout="3600s",
+        stream_idle_timeout=INBOUND.stream_idle,  # whatever the policies say: they are about routes
     )
 
 
-def _manager(stat_prefix: str, **settings: Any) -> Json:
+def _manager(stat_prefix: str, timeouts: Timeouts, **settings: Any) -> Json:
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -199,7 +202,7 @@ def _manager(stat_prefix: str, **settings: Any) -> Json:
             "stat_prefix": stat_prefix,
             "common_http_protocol_options": {"idle_timeout": "0s"},
             "internal_address_config": {"cidr_ranges": INTERNAL},
-            "request_headers_timeout": "0s",
+            "request_headers_timeout": timeouts.request_headers,
             **settings,
         },
     }
@@ -209,14 +212,33 @@ def _host(name: str, routes: Iterable[Json]) -> Json:
     return {"name": name, "domains": ["*"], "routes": [*routes]}
 
 
-def _route(route: Route) -> Json:
-    """Build a route with the timeouts and retries of Kuma's default policies."""
+def _route(route: Route, timeouts: Timeouts, retry: Retry) -> Json:
     (to,) = route.destinations  # weights are not translated
     return {
         "name": route.origin or _ANY_PATH_NAME,
         "match": _match(route),
-        "route": {"cluster": to.cluster, "timeout": "15s", "idle_timeout": "1800s", "retry_policy": RETRY},
+        "route": {
+            "cluster": to.cluster,
+            "timeout": timeouts.request,
+            "idle_timeout": timeouts.stream_idle,
+            **build_retry(retry),
+        },
     }
+
+
+def build_retry(retry: Retry) -> Json:
+    """Build a route's retry policy; none without retries."""
+    if not retry.number:
+        return {}
+    policy = {
+        "retry_on": ",".join(retry.conditions),
+        "num_retries": retry.number,
+        "per_try_timeout": retry.per_try_timeout,
+        "retry_back_off": {"base_interval": retry.base_interval, "max_interval": retry.max_interval},
+        "retriable_status_codes": [*retry.codes],
+        "retriable_request_headers": [{"name": ":method", "string_match": {"exact": one}} for one in retry.methods],
+    }
+    return {"retry_policy": {name: value for name, value in policy.items() if value}}
 
 
 def _match(route: Route) -> Json:

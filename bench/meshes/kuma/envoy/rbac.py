@@ -1,9 +1,10 @@
 """Build Envoy's RBAC filters from Kuma's permissions, in the shape and order of kuma-cp.
 
-With a MeshIdentity it is an HTTP filter, which checks each request. In the older form it is a network filter, which
-checks each connection. Without mutual TLS there is neither.
+With a MeshIdentity, or a MeshTrafficPermission with `from`, it is an HTTP filter, which checks each request. In the
+older form it is a network filter, which checks each connection. Without mutual TLS there is neither.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.application.model import Workload
@@ -22,7 +23,10 @@ _URI_SAN: Final[Json] = {
 
 
 def http_rbac_filters(policies: Policies, workload: Workload) -> list[Json]:
-    """Build the HTTP filter of a workload with a MeshIdentity: deny before allow, all else is denied."""
+    """Build the HTTP filter of a workload: with a MeshIdentity deny before allow, and all else is denied; with `from`
+    the callers that are allowed."""
+    if policies.form == "builtin" and policies.callers_of(workload):
+        return [_from_filter(policies, workload)]
     if policies.form != "identity":
         return []
     matcher: Json = {"on_no_match": _action("default", "deny")}
@@ -33,8 +37,9 @@ def http_rbac_filters(policies: Policies, workload: Workload) -> list[Json]:
 
 
 def network_rbac_filters(policies: Policies, workload: Workload, *, listener: str) -> list[Json]:
-    """Build the network filter of a workload in the older form; without a permission its rules allow no caller."""
-    if policies.form != "builtin":
+    """Build the network filter of a workload in the older form; without a permission its rules allow no caller. A
+    MeshTrafficPermission takes its place."""
+    if policies.form != "builtin" or policies.callers_of(workload):
         return []
     permission = policies.closest_permission(workload)
     entries: Json = {}
@@ -44,6 +49,24 @@ def network_rbac_filters(policies: Policies, workload: Workload, *, listener: st
     kind = f"{_TYPES}.extensions.filters.network.rbac.v3.RBAC"
     settings = {"@type": kind, "rules": entries, "stat_prefix": f"{listener}."}
     return [{"name": "envoy.filters.network.rbac", "typed_config": settings}]
+
+
+def _from_filter(policies: Policies, workload: Workload) -> Json:
+    """Build the filter of `from`: a principal for each service that is allowed, and one for all that none names."""
+    entries = [(one.target_ref.service, one.default.action) for one in policies.callers_of(workload)]
+    named = [service for service in dict.fromkeys(service for service, _ in entries) if service != ANY]
+    principals = [_principal(service) for service in named if _last_action(entries, service) == "Allow"]
+    if _last_action(entries, ANY) == "Allow":
+        others = [{"not_id": _principal(service)} for service in named]
+        principals.append(others[0] if len(others) == 1 else {"and_ids": {"ids": others}} if others else {"any": True})
+    permitted = {"permissions": [{"any": True}], "principals": principals}
+    rules = {"policies": {"MeshTrafficPermission": permitted}} if principals else {}
+    kind = f"{_TYPES}.extensions.filters.http.rbac.v3.RBAC"
+    return {"name": "envoy.filters.http.rbac", "typed_config": {"@type": kind, "rules": rules}}
+
+
+def _last_action(entries: Sequence[tuple[str, str]], service: str) -> str:
+    return next((action for name, action in reversed(entries) if name in (service, ANY)), "Deny")
 
 
 def _entries(policies: Policies, workload: Workload) -> list[Json]:
