@@ -14,6 +14,7 @@ import click
 from bench import __version__
 from bench.cli.cleanup import cleanup
 from bench.cli.doctor import doctor
+from bench.cli.init import init
 from bench.cli.plan import plan
 from bench.cli.regression import gate, history
 from bench.cli.reports import compare, report
@@ -51,7 +52,7 @@ def cli() -> None:
     """
 
 
-for command in (run, plan, scenarios, validate, report, compare, doctor, cleanup, gate, history):
+for command in (run, plan, scenarios, init, validate, report, compare, doctor, cleanup, gate, history):
     cli.add_command(command)
 
 

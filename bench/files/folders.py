@@ -22,6 +22,7 @@ _NAME: Final = re.compile(r"^[\"']?name[\"']?:", re.MULTILINE)  # a key that no 
 # Files that a folder of manifests may contain in addition, and that are ignored.
 _LICENCE: Final = r"licen[cs]e([-_](mit|apache|bsd|l?gpl|mpl|isc))?([-_]v?[0-9]+(\.[0-9]+)*)?"
 _ABOUT: Final = re.compile(rf"(readme|copying|notice|{_LICENCE})(\.(md|txt|rst|adoc|html?))?", re.IGNORECASE)
+_TEXT_SUFFIXES: Final = (".adoc", ".md", ".rst", ".txt")
 
 
 def list_manifest_files(folder: Path) -> list[Path]:
@@ -30,7 +31,7 @@ def list_manifest_files(folder: Path) -> list[Path]:
 
 
 def list_unread_files(folder: Path) -> list[Path]:
-    """List the files that would not be applied, by path: neither manifests nor README files and licences."""
+    """List the files that would not be applied, by path: neither manifests nor text about them."""
     return sorted(
         path for path in walk_files(folder) if not (_is_manifest(path) or is_definition(path) or _is_about(path))
     )
@@ -71,4 +72,6 @@ def is_definition(path: Path) -> bool:
 
 
 def _is_about(path: Path) -> bool:
-    return _ABOUT.fullmatch(path.name) is not None
+    """Check whether a file is text about the manifests, and not one of them under another name (`deny.yaml.txt`)."""
+    is_text = path.suffix.lower() in _TEXT_SUFFIXES and not any(one in path.stem.lower() for one in SUFFIXES)
+    return is_text or _ABOUT.fullmatch(path.name) is not None

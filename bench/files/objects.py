@@ -88,16 +88,23 @@ class Omission:
 
 
 class ManifestReader:
-    """Read files of manifests, each once, so that the same file gives the same documents."""
+    """Read files of manifests, each once, so that the same file gives the same documents.
 
-    def __init__(self) -> None:
+    `labels` are by folder what its files are named in problems: where they were rendered from.
+    """
+
+    def __init__(self, labels: Mapping[Path, str] | None = None) -> None:
+        self._labels = dict(labels or {})
         self._files: dict[Path, tuple[Document, ...]] = {}
         self._omissions: dict[Path, tuple[Omission, ...]] = {}
 
     def read(self, file: Path) -> tuple[Document, ...]:
         """Return the objects of a file. Raises InputError as `read_documents` does."""
         if file not in self._files:
-            self._files[file], self._omissions[file] = _split(_read_file(file))
+            documents = _read_file(file)
+            if label := self._labels.get(file.parent):
+                documents = tuple(_relabel(one, label) for one in documents)
+            self._files[file], self._omissions[file] = _split(documents)
         return self._files[file]
 
     @property
@@ -109,6 +116,13 @@ class ManifestReader:
 def read_objects(file: Path) -> tuple[Document, ...]:
     """Return the objects of a file of manifests. Raises InputError as `read_documents` does."""
     return ManifestReader().read(file)
+
+
+def _relabel(document: Document, label: str) -> Document:
+    """Name a rendered document by its source, kind and name, since there is no file to open."""
+    value = document.value if isinstance(document.value, dict) else {}
+    subject = [str(part) for part in (value.get("kind"), _value_at(value, ("metadata", "name"))) if part]
+    return Document(", ".join([label, *([" ".join(subject)] if subject else [])]), document.value, document.lines)
 
 
 def _read_file(file: Path) -> tuple[Document, ...]:

@@ -307,7 +307,7 @@ def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
 def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> ResolvedScenario:
     """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
     that of their configuration in `file`, the scenario's."""
-    read = ManifestReader().read
+    read = ManifestReader(inputs.labels).read
     definition = scenario.application.definition
     if inputs.application is not None:
         definition = definition.place(inputs.application, file)

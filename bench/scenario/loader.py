@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from bench.application.definition import find_definition_file, read_keys
+from bench.application.rendering import render
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.locust_folder import LocustFolder, find_locust_folder, read_locust_folder
@@ -137,11 +138,13 @@ _LOCUSTFILE = "locustfile.py"  # of runs whose Locust file was a single file
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Manifest folders by their names in the scenario, and the Locust file with what travels with it. `application` is
-    the folder of the application's own manifests; None for one that ships."""
+    the folder of the application's own manifests; None for one that ships. `labels` say of folders that a tool has
+    rendered where they come from."""
 
     manifests: Mapping[str, Path]
     locust: LocustFolder
     application: Path | None = None
+    labels: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def locustfile(self) -> Path:
@@ -163,7 +166,8 @@ class Inputs:
 
 def find_inputs(scenario: Scenario, source: str) -> Inputs:
     """Find the files that a scenario names, in the folder of its file or among the shipped. `source` is its name or
-    path. Raises InputError where what belongs to the Locust file cannot travel with it."""
+    path. Folders for a tool such as Kustomize are rendered. Raises InputError where what belongs to the Locust file
+    cannot travel with it, and as `render`."""
     file = find_scenario(source)
     names = {name for configuration in scenario.configurations for name in configuration.manifests}
     manifests = {name: find_manifests(name, file.parent) for name in sorted(names)}
@@ -174,7 +178,15 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
         locust = find_locust_folder(find_locustfile(scenario.load.locustfile, file.parent), others)
     except ValueError as error:
         raise InputError([_read_document(file).problem(("load", "locustfile"), str(error))]) from None
-    return Inputs(manifests, locust, application)
+    rendered = {name: render(found) for name, found in manifests.items()}
+    own_rendered = render(application) if application else None
+    every = (*rendered.values(), *([own_rendered] if own_rendered else []))
+    return Inputs(
+        manifests={name: one.folder for name, one in rendered.items()},
+        locust=locust,
+        application=own_rendered.folder if own_rendered else None,
+        labels={one.folder: one.label for one in every if one.label},
+    )
 
 
 def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:

@@ -27,6 +27,7 @@ from bench.application.definition import (
     find_application,
     list_shipped_applications,
 )
+from bench.application.rendering import render
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.load_settings import Options, Tag, Variables
 from bench.scenario.placement import Placement
@@ -185,7 +186,9 @@ class Application(ApplicationKeys):
 
     def find_definition(self, folder: Path) -> ApplicationDefinition:
         """Return the definition with the manifests of a scenario in this folder."""
-        return self.definition if self.manifests is None else self.definition.place(folder / self.manifests)
+        if self.manifests is None:
+            return self.definition
+        return self.definition.place(render(folder / self.manifests).folder)
 
     def find_stored_definition(self, run: Path) -> ApplicationDefinition:
         """Return the definition with the manifests that a run's folder has."""

@@ -26,6 +26,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from bench.application.definition import list_shipped_applications
+from bench.application.rendering import find_inner, find_renderer
 from bench.files.folders import SUFFIXES, Kind, find_shipped, list_manifest_files, list_unread_files, walk_files
 from bench.files.validation import NAME_PATTERN, PLACE_PATTERN, format_value
 from bench.files.yaml_source import format_suggestion
@@ -141,9 +142,14 @@ def find_application_folder(name: str, folder: Path) -> Path:
 
 
 def _require_manifests(name: str, found: Path) -> Path:
-    """Return the folder, if it has manifests and nothing that would not be applied. Raises ValueError otherwise."""
+    """Return the folder, if it is for a tool, or has manifests and nothing that would not be applied. Raises ValueError
+    otherwise."""
     if not found.is_dir():
         raise ValueError(f"{name} is not a folder; give the folder of the manifests")
+    if find_renderer(found) is not None:
+        return found  # what of it is applied, its tool knows
+    if inner := find_inner(found):
+        raise ValueError(f"{name}/{inner.relative_to(found)} is for a tool such as Kustomize; name that folder itself")
     if unread := list_unread_files(found):
         names = ", ".join(_escape_name(f"{name}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
         more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import psutil
 
@@ -205,6 +205,50 @@ def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.Compl
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{argv[0]} did not end within {timeout_s:.0f} s") from error
+
+
+def run_limited(
+    argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, most_bytes: int
+) -> "subprocess.CompletedProcess[str]":
+    """Run a tool in this environment alone, and return its output, whatever its exit code.
+
+    Raises OSError when it cannot be started, does not end within `timeout_s`, or prints more than `most_bytes`. It and
+    what it started are ended then, and when this process is interrupted.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=dict(env),
+            start_new_session=True,
+            preexec_fn=lambda: _limit_child(most_bytes),  # noqa: PLW1509  # two calls; this program has one thread
+        )
+        try:
+            exit_code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"{argv[0]} did not end within {timeout_s:.0f} s") from None
+        finally:
+            process.kill()
+            process.wait()
+            _end_session(process.pid)
+        sizes = [stream.seek(0, os.SEEK_END) for stream in (out, err)]
+        if max(sizes) >= most_bytes:
+            raise OSError(f"{argv[0]} printed more than {most_bytes // 1024 // 1024} MiB")
+        texts = [_read_all(stream) for stream in (out, err)]
+    return subprocess.CompletedProcess(argv, exit_code, *texts)
+
+
+def _limit_child(most_bytes: int) -> None:
+    """End the child with its parent, and let the kernel end a write beyond the limit."""
+    _die_with_parent()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+
+def _read_all(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8", errors="replace")
 
 
 def identify_this_process() -> dict[str, float]:

@@ -50,6 +50,12 @@ def _help(_: Options) -> Iterator[Figure]:
     return startup.figures()
 
 
+def _manifests(order: Options) -> Iterator[Figure]:
+    from tests.benchmarks import manifests
+
+    return manifests.figures(order.folder / "manifests")
+
+
 def _timing(_: Options) -> Iterator[Figure]:
     from tests.benchmarks import timing
 
@@ -93,6 +99,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "help": _help,
     "report": _report,
     "storage": _storage,
+    "manifests": _manifests,
     "generator": _generator,
     "timing": _timing,
     "run": _run,

@@ -321,7 +321,7 @@ def test_reports_missing_files_with_line(write: Write) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("notes.txt", "deny.yaml~", "deny.yml.bak", "deny.yamll", "apply.sh", "team-a/deny.yaml.orig", "deny"),
+        *("notes.yaml.txt", "deny.yaml~", "deny.yml.bak", "deny.yamll", "apply.sh", "team-a/deny.yaml.orig", "deny"),
         *("readmeter", "README.yaml.bak", "readme-viewer.yml~", "license-deny.yamll", "LICENSE.yaml.txt"),
         *("License_service.ymal", "notice-deny", "copying.jsn"),
     ],
@@ -352,8 +352,9 @@ def test_accepts_documentation_in_manifest_folders(write: Write) -> None:
     path = write(GOOD)
     folder = path.parent / "policies" / "strict"
     (folder / ".git").mkdir()
+    (folder / "team").mkdir()
     licences = ("LICENSE", "LICENCE-APACHE.txt", "license-2.0.md", "LICENSE-MIT", "COPYING", "NOTICE")
-    for name in ("README.md", "readme", *licences, ".hidden", ".git/config"):
+    for name in ("README.md", "readme", "notes.txt", "team/CHANGES.md", *licences, ".hidden", ".git/config"):
         (folder / name).touch()
     assert validate_file(path) == ()
 
@@ -367,7 +368,7 @@ def test_refuses_link_to_manifest_folder(write: Write) -> None:
     assert "links to folders are not followed: name such a folder itself" in message
 
 
-@pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9.txt", "caf\\udce9.txt"), (b"\x1b[2J.txt", "\\x1b[2J.txt")])
+@pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9.bak", "caf\\udce9.bak"), (b"\x1b[2J.bak", "\\x1b[2J.bak")])
 def test_escapes_unusual_file_names(write: Write, name: bytes, shown: str) -> None:
     """Bytes that are no text, and control characters of terminals, are escaped in the message."""
     path = write(GOOD)
