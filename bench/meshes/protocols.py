@@ -7,7 +7,7 @@ run on this machine must not load the client of Kubernetes.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from bench.application.manifests import Kind, Source, Untranslated
 from bench.application.model import Application, Gateway, Hop, Service, Workload
@@ -21,6 +21,10 @@ from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Route
 from bench.results.records import DataPath
 from bench.scenario.model import Equal
+
+# What an object of a kind may change: the answers to requests and their paths, or whether and how TLS secures them.
+Effect = Literal["requests", "mutual TLS"]
+EVERY_EFFECT: Final[frozenset[Effect]] = frozenset({"requests", "mutual TLS"})
 
 # Returns the response of one proxy to a GET of a path on the proxy's own interface.
 RequestPage = Callable[[str], str]
@@ -74,6 +78,15 @@ class PolicyModel(Protocol):
     @property
     def KINDS(self) -> Mapping[str, Kind[Any]]:  # noqa: N802 - a module's constant
         """The kinds of objects that a configuration's manifests may have."""
+
+    @property
+    def EFFECTS(self) -> Mapping[str, frozenset[Effect]]:  # noqa: N802 - a module's constant
+        """What untranslated objects of a kind may change; one that is missing may change everything."""
+
+    @property
+    def MOVABLE(self) -> frozenset[str]:  # noqa: N802 - a module's constant
+        """The kinds whose objects of the whole mesh have a form, with the same effect on the application, for a run
+        that has no mesh of its own."""
 
     def read_gateway(self, manifests: Sequence[Source[Any]], application: Application) -> Gateway | None:
         """Return the gateway through which a configuration's load enters, or None without one in its manifests.

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from bench.application.manifests import Read, Untranslated, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
-from bench.application.objects import TEMPLATES, find_left_out
 from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
@@ -18,11 +17,10 @@ from bench.files.folders import find_shipped
 from bench.files.objects import ManifestReader
 from bench.files.yaml_source import Document, Loc, format_path, read_documents
 from bench.meshes import MESHES
-from bench.meshes.application_names import find_mentions, move_application
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Outcome, Probe
-from bench.meshes.protocols import Mesh, Policies
-from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces
+from bench.meshes.protocols import EVERY_EFFECT, Effect, Mesh, Policies
+from bench.meshes.rewriting import CLUSTER_SCOPED, OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces, move_object
 from bench.meshes.routing import Route
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.issues import Issue, IssueCode
@@ -41,8 +39,7 @@ from bench.scenario.placement import NamespaceSettings
 from bench.scenario.types import Design
 
 _NEEDS_CLUSTER: Final = "needs a cluster: run with --context NAME"
-_GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
-_CHOOSES_SIDECAR: Final = ("/rev", "/dataplane-mode")  # ends of labels that choose the mesh's version or mode
+UNPROBED: Final = "applied, accepted by the control plane, not probed"
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
 _LONGEST_NAMESPACE: Final = 63 - len(OUTSIDE)
 _DIGEST: Final = 6  # letters of a name that was shortened
@@ -117,12 +114,19 @@ class ResolvedConfiguration:
     def ids(self) -> Mapping[str, str]:
         """The SPIFFE ids in the run by workload name; empty where no workload has a certificate."""
         names = self.identities
-        return {one.name: names[one.identity][0] for one in self.application.everyone if names.get(one.identity)}
+        return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
 
     @property
     def probes(self) -> tuple[Probe, ...]:
         """The requests whose responses show that each policy is in force."""
         return self.policies.probes(self.application) if self.policies else ()
+
+    @property
+    def unproven(self) -> frozenset[Effect]:
+        """What untranslated objects may change: no proof of it is derived."""
+        effects = self.mesh.policies.EFFECTS if self.mesh else {}
+        found = (effects.get(one.document.value["kind"], EVERY_EFFECT) for one in self.untranslated)
+        return frozenset(effect for some in found for effect in some)
 
     def mode(self, workload: Workload) -> Mode:
         """Return what the sidecar of a workload accepts; `DISABLE` without a mesh."""
@@ -202,7 +206,6 @@ class ResolvedScenario:
         found: list[Problem] = []
         if definition.local is None:
             found.append(Problem(str(definition.file), 0, "local", f"{definition.name} has no program"))
-        found += self.application.local_obstacles
         for one in self.configurations:
             parts = {"images": one.settings.images, "objects": one.replacements}
             what = " and ".join(name for name, own in parts.items() if own)
@@ -215,15 +218,14 @@ class ResolvedScenario:
         if problems := self.list_local_obstacles():
             raise InputError(problems)
 
-    def list_cluster_obstacles(self) -> tuple[Problem, ...]:
-        """Return why no cluster can have what the scenario describes, each once: an object that is not translated, and
-        that would be in a namespace that is not the run's."""
-        homes = self._written_names()
+    def list_cluster_obstacles(self, *, existing_mesh: bool = False) -> tuple[Problem, ...]:
+        """Return why no cluster can have what the scenario describes, each once: objects of the whole cluster, and in
+        an existing mesh those of the whole mesh without a form for the run alone."""
         found = [
-            each.document.problem(("metadata", "namespace"), "an object that is not translated stays in the run")
+            problem
             for one in self.configurations
-            for each in one.untranslated
-            if each.document.value["metadata"].get("namespace") not in (None, *homes)
+            for document in one.objects
+            for problem in _find_cluster_obstacles(document, one, [*self._written_names()], existing_mesh=existing_mesh)
         ]
         return tuple(dict.fromkeys(found))
 
@@ -269,29 +271,26 @@ class ResolvedScenario:
         found = (rewrite for one in moved for rewrite in one.rewrites)
         return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
-    def list_left_out(self) -> tuple[str, ...]:
-        """Return the objects of the application that a run does not apply, each with the reason."""
-        return tuple(str(replace(one, file=self.shorten(Path(one.file)))) for one in self.application.left_out)
-
-    def list_mentions(self) -> tuple[Problem, ...]:
-        """Return where programs of the application are given a namespace's name that a run does not rewrite; files are
-        named as in the scenario."""
-        names = self.name_namespaces(existing_mesh=False)
-        found = (one for each in self.configurations for one in find_mentions(each.application, each.things, names))
-        return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
-
     def shorten(self, file: Path) -> str:
         """Return the name of a manifest's file as the scenario names its folder."""
-        own = (
-            {}
-            if self.inputs.application is None
-            else {str(self.scenario.application.manifests): self.inputs.application}
-        )
-        folders = {**self.inputs.manifests, **own, "": find_shipped("manifests")}
+        folders = {**self.inputs.manifests, "": find_shipped("manifests")}
         return next(
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
             str(file),
         )
+
+
+def _find_cluster_obstacles(
+    document: Document, configuration: ResolvedConfiguration, own: Sequence[str], *, existing_mesh: bool
+) -> Iterator[Problem]:
+    kind, metadata = document.value["kind"], document.value["metadata"]
+    if kind in CLUSTER_SCOPED:
+        message = f"a {kind} is of the whole cluster, and a run creates objects in its own namespaces only"
+        yield document.problem(("kind",), f"{message}; hint: leave it out, or apply it before the run")
+    movable = configuration.mesh.policies.MOVABLE if configuration.mesh else frozenset[str]()
+    if existing_mesh and metadata.get("namespace") not in (None, *own) and kind not in movable:
+        message = f"in an existing mesh nothing is created in {metadata['namespace']}, and elsewhere a {kind}"
+        yield document.problem(("metadata", "namespace"), f"{message} would mean something else")
 
 
 def _fit_name(name: str) -> str:
@@ -301,6 +300,12 @@ def _fit_name(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
     return f"{name[: _LONGEST_NAMESPACE - _DIGEST - 1].rstrip('-')}-{digest}"
+
+
+def move_application(application: Application, documents: Iterable[Document], names: Namespaces) -> tuple[Moved, ...]:
+    """Return the objects of the application that are deployed, in the run's namespaces: its versions, and where those
+    are several the Service of each."""
+    return tuple(move_object(one, names) for one in documents if application.deploys(one.value))
 
 
 def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:
@@ -331,8 +336,8 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
     except InputError as error:
         raise InputError([_locate_key(one, file) for one in error.problems]) from None
     configurations: list[ResolvedConfiguration] = []
-    objects = _keep_applied(read_folders([application.definition.folder], read))
-    problems = [*list_mesh_settings(objects, is_strict=application.definition.local is not None)]
+    objects = read_folders([application.definition.folder], read)
+    problems = [*list_mesh_settings(objects)]
     problems += (
         _add_position(text, file, loc) for loc, text in _list_namespace_settings(scenario.placement.namespaces)
     )
@@ -360,38 +365,32 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
 
 
 def _list_issues(configurations: Iterable[ResolvedConfiguration]) -> Iterator[Issue]:
-    """Yield one issue for all parts of the manifests without an effect."""
-    found = [*dict.fromkeys(problem for one in configurations for problem in one.warnings)]
-    if found:
-        more = f", and {len(found) - 1} more like it" if len(found) > 1 else ""
-        yield Issue(code=IssueCode.NO_EFFECT, severity="warning", detail=f"{found[0]}{more}")
+    """Yield one issue for all parts of the manifests without an effect, and one for all that nothing proves."""
+    every = [*configurations]
+    without = [str(problem) for one in every for problem in one.warnings]
+    unprobed = [format_unprobed(one.document) for configuration in every for one in configuration.untranslated]
+    for code, found in ((IssueCode.NO_EFFECT, without), (IssueCode.UNPROBED, unprobed)):
+        distinct = [*dict.fromkeys(found)]
+        if distinct:
+            more = f", and {len(distinct) - 1} more like it" if len(distinct) > 1 else ""
+            yield Issue(code=code, severity="warning", detail=f"{distinct[0]}{more}")
 
 
-def _keep_applied(documents: Iterable[Document]) -> tuple[Document, ...]:
-    """Return the application's objects that a run applies."""
-    return tuple(one for one in documents if find_left_out(one) is None)
+def format_unprobed(document: Document) -> str:
+    """Format what is known of an object that is not translated."""
+    value = document.value
+    where = f"{document.file}:{document.line_of(())}"
+    return f"{where}: {value['kind']} {value['metadata']['name']}: {UNPROBED}"
 
 
-def list_mesh_settings(objects: Iterable[Document], *, is_strict: bool = True) -> Iterator[Problem]:
-    """Yield objects of a mesh among the application's, which only configurations with that mesh can have, and labels
-    and annotations of its pods that a mesh reads: they would change its sidecars. Unless `is_strict`, only those that
-    decide whether there is a sidecar."""
+def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
+    """Yield labels and annotations of the application's pods that a mesh reads: they would change its sidecars."""
     for document in objects:
-        thing = document.value
-        if _is_of_mesh(thing["apiVersion"].rpartition("/")[0]):
-            message = "is of a mesh; hint: move it into a folder of the `manifests` of configurations that have it"
-            yield document.problem(("apiVersion",), f"{thing['kind']} {thing['metadata']['name']} {message}")
         for kind in ("labels", "annotations"):
-            loc: Loc = (*TEMPLATES.get(thing["kind"], ("spec", "template")), "metadata", kind)
-            for key in _value_at(thing, loc) or {}:
-                is_read = any(mesh.reads(str(key)) for mesh in MESHES.values())
-                if is_read and (is_strict or "inject" in key or key.endswith(_CHOOSES_SIDECAR)):
+            loc: Loc = ("spec", "template", "metadata", kind)
+            for key in _value_at(document.value, loc) or {}:
+                if any(mesh.reads(str(key)) for mesh in MESHES.values()):
                     yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
-
-
-def _is_of_mesh(group: str) -> bool:
-    domains = (_GATEWAY_GROUP, *(mesh.domain for mesh in MESHES.values()))
-    return any(group == one or group.endswith(f".{one}") for one in domains)
 
 
 def _list_namespace_settings(settings: NamespaceSettings) -> Iterator[tuple[Loc, str]]:
@@ -407,9 +406,9 @@ def _list_namespace_settings(settings: NamespaceSettings) -> Iterator[tuple[Loc,
                 )
 
 
-def reject_mesh_settings(objects: Iterable[Document], *, is_strict: bool) -> None:
+def reject_mesh_settings(objects: Iterable[Document]) -> None:
     """Raise InputError with all problems of `list_mesh_settings`."""
-    if problems := tuple(list_mesh_settings(objects, is_strict=is_strict)):
+    if problems := tuple(list_mesh_settings(objects)):
         raise InputError(problems)
 
 
@@ -447,10 +446,9 @@ def _resolve_configuration(
     definition, home = application.definition, application.namespace
     own = find_own_objects(folders, definition.folder, namespace=home, read=read)
     if own.replacements:
-        reject_mesh_settings((one.document for one in own.replacements), is_strict=definition.local is not None)
+        reject_mesh_settings(one.document for one in own.replacements)
         application = read_application(definition, scenario.application.versions, read=own.read_application)
-    kinds = mesh.policies.KINDS if mesh else {}
-    manifests = read_manifests(folders, kinds, namespace=home, others=application.spaces, read=own.read_rest)
+    manifests = read_manifests(folders, mesh.policies.KINDS if mesh else {}, namespace=home, read=own.read_rest)
     reading, untranslated = None, manifests.untranslated
     if mesh is not None:
         if gateway := mesh.policies.read_gateway(manifests.sources, application):
@@ -466,12 +464,12 @@ def _resolve_configuration(
         objects=objects,
         untranslated=untranslated,
         warnings=reading.warnings if reading else (),
-        things=_keep_applied((*read_folders([definition.folder], own.read_application), *own.rest)),
+        things=(*read_folders([definition.folder], own.read_application), *own.rest),
         replacements=own.replacements,
         groups=user_groups_of(reading.policies if reading else None, application, complete=not untranslated),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
-        namespaces=keep_namespaces(*application.spaces),
+        namespaces=keep_namespaces(application.namespace),
     )
 
 

@@ -15,6 +15,26 @@ Object = dict[str, Any]
 
 OUTSIDE: Final = "-outside"  # the end of the name of the namespace outside the mesh
 
+# Kinds of Kubernetes and the Gateway API that belong to no namespace.
+CLUSTER_SCOPED: Final = frozenset(
+    {
+        "APIService",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "GatewayClass",
+        "IngressClass",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "PersistentVolume",
+        "PriorityClass",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingWebhookConfiguration",
+    }
+)
+
 _SPIFFE_NAMESPACE: Final = re.compile(r"(?<=/ns/)[^/*]+(?=/|$)")
 # `api.shop`, and with `.svc` any name below the namespace; a port may follow.
 _HOST: Final = re.compile(r"([^.:]+\.)([^.:]+)((?::.*)?)|((?:[^.:]+\.)+)([^.:]+)(\.svc(?:[.:].*)?)")
@@ -93,7 +113,7 @@ class Moved:
         rewrite = Rewrite(
             self.document.file, self.document.line_of(loc), format_path(loc), place.name, written or "", text
         )
-        return replace(self, value=replace_text(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
+        return replace(self, value=_replace(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
 
 
 def rewrite_object(document: Document, places: Places, names: Namespaces) -> Moved:
@@ -125,14 +145,14 @@ def _read(value: Any, loc: Loc) -> Any:
     return value
 
 
-def replace_text(value: Any, loc: Loc, text: str) -> Any:
+def _replace(value: Any, loc: Loc, text: str) -> Any:
     """Return a copy of a part of an object with this text at `loc`."""
     if not loc:
         return text
     step, *rest = loc
     if isinstance(value, list):
-        return [replace_text(part, tuple(rest), text) if index == step else part for index, part in enumerate(value)]
-    return {**(value or {}), step: replace_text((value or {}).get(step), tuple(rest), text)}
+        return [_replace(part, tuple(rest), text) if index == step else part for index, part in enumerate(value)]
+    return {**(value or {}), step: _replace((value or {}).get(step), tuple(rest), text)}
 
 
 def _change_identity(text: str, names: Namespaces) -> str:
@@ -157,6 +177,39 @@ IDENTITY: Final = Place("identity", _change_identity)  # TRUST-DOMAIN/ns/NAMESPA
 HOST: Final = Place("host", _change_host)  # SERVICE.NAMESPACE.svc.cluster.local
 REFERENCE: Final = Place("reference", _change_reference)  # NAMESPACE/NAME
 NAME: Final = Place("name", lambda text, _: text)
+
+
+def _change_url(text: str, names: Namespaces) -> str:
+    scheme, found, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{found}{_change_host(host, names)}{slash}{path}"
+
+
+URL: Final = Place("URL", _change_url)  # http://SERVICE.NAMESPACE.svc.cluster.local:8080/keys
+
+_ROUTE: Final[Places] = {
+    "spec hostnames *": HOST,
+    "spec parentRefs * namespace": NAMESPACE,
+    "spec rules * backendRefs * namespace": NAMESPACE,
+    "spec rules * backendRefs * filters * requestMirror backendRef namespace": NAMESPACE,
+    "spec rules * filters * requestMirror backendRef namespace": NAMESPACE,
+}
+_NAMED: Final = "namespaceSelector matchLabels kubernetes.io/metadata.name"
+
+# The places of kinds that every mesh may have: the Gateway API's, and those of the core that policies need.
+COMMON_PLACES: Final[Mapping[str, Places]] = {
+    **dict.fromkeys(("GRPCRoute", "HTTPRoute", "TCPRoute", "TLSRoute", "UDPRoute"), _ROUTE),
+    "Gateway": {
+        "spec listeners * hostname": HOST,
+        "spec listeners * tls certificateRefs * namespace": NAMESPACE,
+        "spec listeners * allowedRoutes namespaces selector matchLabels kubernetes.io/metadata.name": NAMESPACE,
+    },
+    "ReferenceGrant": {"spec from * namespace": NAMESPACE},
+    "BackendTLSPolicy": {"spec validation hostname": HOST},
+    "NetworkPolicy": {f"spec ingress * from * {_NAMED}": NAMESPACE, f"spec egress * to * {_NAMED}": NAMESPACE},
+    "RoleBinding": {"subjects * namespace": NAMESPACE},
+    "Service": {"spec externalName": HOST},
+}
 
 # The places of an object that no mesh reads.
 ANY_OBJECT: Final[Places] = {"metadata namespace": NAMESPACE}

@@ -25,7 +25,10 @@ _STATUS: Final = {
     "failed": ("FAILED", "The run failed; the trials before that are shown."),
     "invalid": ("INVALID", "By its checks this run has no valid result; see the warnings."),
 }
-_REMARKS: Final = {IssueCode.NO_EFFECT: "POLICY"}  # labels of remarks; others are about the design
+_REMARKS: Final = {
+    IssueCode.NO_EFFECT: "POLICY",
+    IssueCode.UNPROBED: "POLICY",
+}  # labels of remarks; others are about the design
 _DESIGN_LIMITS: Final[Mapping[Design, tuple[str, ...]]] = {
     "duet": ("duet: all configurations use the machine at once; a wait that they share pulls ratios towards 1",),
     "interleaved": ("interleaved: while one configuration is loaded, the others are deployed and idle",),

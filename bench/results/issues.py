@@ -62,6 +62,7 @@ class IssueCode(StrEnum):
     RESOLUTION = "resolution"
     DESIGN = "design"
     NO_EFFECT = "no-effect"
+    UNPROBED = "unprobed"
     NOISE = "noise"
     NO_OVERLAP = "no-overlap"
     CORRELATED = "correlated"

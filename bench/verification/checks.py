@@ -22,11 +22,12 @@ from bench.verification.evidence import (
     plaintext_evidence,
     policy_evidence,
     proxied_evidence,
+    response_evidence,
     routed_evidence,
     token_evidence,
     unrouted_evidence,
 )
-from bench.verification.prober import Prober, Topic, workload_of
+from bench.verification.prober import Prober, Topic
 from bench.verification.questions import OUTSIDE, Answer, Question
 
 _UNKNOWN_PATH: Final = "/meshbench"  # no application serves it
@@ -58,10 +59,12 @@ def page_check(configuration: ResolvedConfiguration) -> Check:
     """Return the check of the page as a user gets it who has not logged in. A complete page also shows that a
     deployment is ready."""
     application, entry = configuration.application, configuration.application.calls[0]
-    if configuration.outcome(*entry).needs_token:
+    judge = partial(page_evidence, application.definition, configuration.groups[0])
+    if "requests" in configuration.unproven:
+        judge = partial(response_evidence, application.entry)
+    elif configuration.outcome(*entry).needs_token:
         judge = partial(token_evidence, application.definition, data_plane_of(configuration))
-        return Check(Question(*entry), judge)
-    return Check(Question(*entry), partial(page_evidence, application.definition, configuration.groups[0]))
+    return Check(Question(*entry), judge)
 
 
 def baseline_checks(application: Application) -> Iterator[Check]:
@@ -78,18 +81,23 @@ def mesh_checks(
     and the routes of a gateway.
 
     `own` are the SPIFFE ids in the certificates of each workload's own sidecar, where the prober has not its own
-    copies; `omitted` are the topics that the target is not asked about.
+    copies; `omitted` are the topics that the target is not asked about. What untranslated objects may change is not
+    checked.
     """
     as_caller, application = Topic.CALLER_CERTIFICATES not in omitted, configuration.deployed
-    for hop in application.hops:
+    unproven = configuration.unproven
+    for hop in application.hops if "requests" not in unproven else ():
         outcome = configuration.outcome(hop.caller, hop.callee)
         status = HTTPStatus.FORBIDDEN if outcome.needs_token else application.status_of(hop.callee)
         judge = partial(proxied_evidence, hop, status, data_plane_of(configuration))
         yield Check(Question(hop.caller, hop.callee), judge)
-    yield from tls_checks(configuration, own, as_caller=as_caller)
-    yield from plaintext_checks(configuration)
+    if "mutual TLS" not in unproven:
+        yield from tls_checks(configuration, own, as_caller=as_caller)
+    if not unproven:
+        yield from plaintext_checks(configuration)
     yield from policy_checks(configuration, as_caller=as_caller)
-    yield from route_checks(configuration)
+    if "requests" not in unproven:
+        yield from route_checks(configuration)
 
 
 def route_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
@@ -114,8 +122,7 @@ def tls_checks(
     """Yield a handshake for each hop, as its caller or else from outside; and one without a certificate with each
     workload, which requires one."""
     application, ids, tls = configuration.deployed, configuration.ids, configuration.wire.tls
-    called = [workload for workload in application.workloads if application.find_service(workload)]
-    secured = [workload.name for workload in called if configuration.is_secured(workload)]
+    secured = [workload.name for workload in application.workloads if configuration.is_secured(workload)]
     for hop in (hop for hop in application.hops if hop.callee in secured):
         question = Question(hop.caller if as_caller else OUTSIDE, hop.callee, tls=True)
         expected = (ids[hop.caller], ids[hop.callee])
@@ -125,37 +132,30 @@ def tls_checks(
 
 
 def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
-    """Yield plaintext requests from outside to each workload for which no probe sends them anyway, and of which the
-    answer is known: a request is known, or all are refused."""
+    """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
     covered = {probe.workload for probe in configuration.probes if probe.caller is None}
-    application = configuration.deployed
-    for workload in application.workloads:
+    for workload in configuration.deployed.workloads:
         status = configuration.outcome(OUTSIDE, workload.name).status
-        if status not in (0, HTTPStatus.FORBIDDEN) and not application.knows_requests(workload.name):
-            continue
-        if workload.name not in covered and status is not None and application.find_service(workload):
+        if workload.name not in covered and status is not None:
             yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, status))
 
 
 def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> Iterator[Check]:
     """Yield each policy's probes: with the certificate of the service account that they name, or else through the
-    sidecar of its workload; or in plaintext from outside."""
-    application = configuration.deployed
-    names = {workload.identity: workload.name for workload in application.everyone}
+    sidecar of its workload; or in plaintext from outside. None where untranslated objects may change the answers."""
+    if configuration.unproven:
+        return
+    names = {workload.account: workload.name for workload in configuration.deployed.everyone}
     for probe in configuration.probes:
-        if application.find_service(application.workload(probe.workload)) is None:
-            continue  # no Service has a name by which any workload calls it
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
         tls = as_caller and probe.caller is not None
         question = Question(caller, probe.workload, probe.method, probe.path, tls=tls, headers=probe.headers)
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
-        is_known = application.knows_requests(probe.workload)
-        yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration), is_known=is_known))
+        yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration)))
 
 
 def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
     """Return the evidence of the certificates of each sidecar; none where there are none."""
     return tuple(
-        identity_evidence(name, names=names, expected=configuration.ids[workload_of(name)])
-        for name, names in own.items()
+        identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in configuration.ids.items()
     )

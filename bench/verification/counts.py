@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +24,6 @@ from bench.verification.evidence import (
     handshakes_evidence,
     protocol_evidence,
 )
-from bench.verification.prober import pages_of, workload_of
 from bench.verification.questions import FRONT, OUTSIDE
 
 # Requests that each proxy has sent on, or connections that it has opened by version, by cluster.
@@ -34,13 +32,11 @@ T = TypeVar("T")
 
 
 def read_requests(data_plane: DataPlane, proxies: Mapping[str, RequestPage]) -> dict[str, dict[str, int]]:
-    """Return the requests that the proxies of each workload have sent on so far, by cluster. A delegated gateway's own
-    is an Envoy."""
-    total: dict[str, Counter[str]] = {}
-    for name, page in proxies.items():
-        found = ask_proxy(name, page, count_requests if name == FRONT else data_plane.requests)
-        total.setdefault(workload_of(name), Counter()).update(found)
-    return {name: dict(counts) for name, counts in total.items()}
+    """Return the requests that each proxy has sent on so far, by cluster. A delegated gateway's own is an Envoy."""
+    return {
+        name: ask_proxy(name, page, count_requests if name == FRONT else data_plane.requests)
+        for name, page in proxies.items()
+    }
 
 
 def ask_proxy(name: str, page: RequestPage, question: Callable[[RequestPage], T]) -> T:
@@ -76,6 +72,13 @@ def subtract(before: Requests, now: Requests) -> dict[str, dict[str, int]]:
         name: {cluster: count - before.get(name, {}).get(cluster, 0) for cluster, count in counted.items()}
         for name, counted in now.items()
     }
+
+
+def count_first(application: Application, counted: Requests) -> int:
+    """Return the requests that the first proxy on the path has sent on: the gateway's, or that of the load."""
+    entry = application.hops[0]
+    name = entry.caller if entry.callee != GATEWAY else FRONT if FRONT in counted else GATEWAY
+    return sum(counted[name].values())
 
 
 def load_evidence(
@@ -175,20 +178,18 @@ def connections_evidence(
     inside = [hop for hop in used if hop.callee != GATEWAY]
     data_plane = data_plane_of(configuration)
     opened = {
-        caller: [ask_proxy(caller, page, data_plane.connections) for page in pages_of(caller, proxies)]
+        caller: ask_proxy(caller, proxies[caller], data_plane.connections)
         for caller in dict.fromkeys(hop.caller for hop in inside)
     }
     for hop in inside:
         versions = Counter[str]()
-        for name, counted in product(clusters_of(configuration, hop)[0], opened[hop.caller]):
-            versions.update(counted.get(name, {}))
+        for name in clusters_of(configuration, hop)[0]:
+            versions.update(opened[hop.caller].get(name, {}))
         gateway = configuration.deployed.gateway if hop.caller == GATEWAY else None
         yield protocol_evidence(hop, versions, http=(gateway and gateway.http) or configuration.wire.http)
     for callee in dict.fromkeys(hop.callee for hop in inside):
         if configuration.is_encrypted(configuration.deployed.workload(callee)):
-            counters = Counter[str]()
-            for page in pages_of(callee, proxies):
-                counters.update(ask_proxy(callee, page, data_plane.handshakes))
+            counters = ask_proxy(callee, proxies[callee], data_plane.handshakes)
             yield handshakes_evidence(callee, counters, tls=configuration.wire.tls)
 
 
@@ -207,7 +208,7 @@ def clusters_of(configuration: ResolvedConfiguration, hop: Hop) -> tuple[tuple[s
     callee), and the callee's."""
     application = configuration.deployed
     caller, callee = application.workload(hop.caller), application.workload(hop.callee)
-    service = application.called_as(callee)
+    service = application.service(callee.app)
     routes = policies_of(configuration).routes(application, caller=caller, service=service)
     return clusters_to(routes, callee), data_plane_of(configuration).inbound_cluster(callee)
 

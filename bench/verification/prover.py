@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.application.model import GATEWAY, Hop
+from bench.application.replacements import format_subject
 from bench.errors import BadAnswerError
-from bench.meshes.resolved import ResolvedConfiguration
+from bench.meshes.resolved import UNPROBED, ResolvedConfiguration
 from bench.results.records import DataPath, Evidence
 from bench.results.samples import Samples
 from bench.verification.checks import (
@@ -24,14 +25,15 @@ from bench.verification.counts import (
     ask_proxy,
     clusters_of,
     count_expected_requests,
+    count_first,
     find_hops,
     found_evidence,
     load_evidence,
     read_requests,
     subtract,
 )
-from bench.verification.evidence import pages_evidence, state_evidence
-from bench.verification.prober import Prober, Topic, workload_of
+from bench.verification.evidence import applied_evidence, entered_evidence, pages_evidence, state_evidence
+from bench.verification.prober import Prober, Topic
 
 SERIES: Final = 100  # pages of each user group that are requested for a proof
 
@@ -86,29 +88,32 @@ class Prover:
             yield from prove(self.prober, [page, *baseline_checks(configuration.deployed)])
             return
         own: dict[str, tuple[str, ...]] = {}
-        if self._is_asked(Topic.SIDECAR_CERTIFICATES):
+        for one in configuration.untranslated:
+            yield applied_evidence(format_subject(one.document), UNPROBED)
+        if self._is_asked(Topic.SIDECAR_CERTIFICATES) and "mutual TLS" not in configuration.unproven:
             proxies, data_plane = self.prober.proxies(), data_plane_of(configuration)
-            own = {
-                name: ask_proxy(name, page, data_plane.identities)
-                for name, page in proxies.items()
-                if workload_of(name) in configuration.ids
-            }
+            own = {name: ask_proxy(name, proxies[name], data_plane.identities) for name in configuration.ids}
             yield from identity_evidences(configuration, own)
         yield from prove(self.prober, [page, *mesh_checks(configuration, own, omitted)])
         yield from self._series(SERIES)
 
     def _series(self, count: int) -> Iterator[Evidence]:
         """Where routes differ by user group, yield whether each gets what is meant for it, every time. Pages that need
-        a token are the load's alone."""
-        groups, application = self.configuration.groups, self.configuration.application
-        definition, shown = application.definition, not self.configuration.outcome(*application.calls[0]).needs_token
-        for group in groups if len(groups) > 1 and shown else ():
+        a token are the load's alone, and untranslated objects may change all of them."""
+        configuration, groups = self.configuration, self.configuration.groups
+        definition, entry = configuration.application.definition, configuration.application.calls[0]
+        hidden = "requests" in configuration.unproven or configuration.outcome(*entry).needs_token
+        for group in groups if len(groups) > 1 and not hidden else ():
             yield pages_evidence(definition, group, self.prober.pages(group.user, count), count=count)
 
     def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
         counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
         errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
-        if self.configuration.knows_counts:
+        if self.configuration.unproven:
+            entry, first = application.hops[0], count_first(application, counted)
+            self._found = find_hops(self.configuration, counted, entry)
+            yield entered_evidence(entry, first, sent=len(load.ok), errors=errors)
+        elif self.configuration.knows_counts:
             requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
             yield from load_evidence(self.configuration, proxies, counted, requests=requests, errors=errors)
         else:

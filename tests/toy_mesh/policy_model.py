@@ -8,11 +8,13 @@ from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Outcome, Probe
-from bench.meshes.protocols import PolicyReading
+from bench.meshes.protocols import Effect, PolicyReading
 from bench.meshes.rewriting import Moved, Namespaces
 from bench.meshes.routing import Destination, Route
 
 KINDS: Mapping[str, Kind[Any]] = {}
+EFFECTS: Mapping[str, frozenset[Effect]] = {}
+MOVABLE: frozenset[str] = frozenset()
 
 
 class ToyPolicies:

@@ -4,14 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.files.yaml_source import Document, Loc
+from bench.meshes.istio.kinds import MOVABLE
 from bench.meshes.istio.policies import ROOT_NAMESPACE
 from bench.meshes.rewriting import (
     ANY_OBJECT,
+    COMMON_PLACES,
     HOST,
     IDENTITY,
     NAME,
     NAMESPACE,
     REFERENCE,
+    URL,
     Moved,
     Namespaces,
     Place,
@@ -35,39 +38,95 @@ def _change_server_host(text: str, names: Namespaces) -> str:
     return f"{names.of(namespace)}{slash}{HOST.change(host, names)}"
 
 
+def _change_cluster(text: str, names: Namespaces) -> str:
+    """Return the name of a cluster, `outbound|9080||HOST`, as a run has it."""
+    before, bar, host = text.rpartition("|")
+    return f"{before}{bar}{HOST.change(host, names)}"
+
+
+_CLUSTER: Final = Place("cluster", _change_cluster)
+_SERVER_HOST: Final = Place("host", _change_server_host)
+_TARGETS: Final[Places] = {"spec targetRef namespace": NAMESPACE, "spec targetRefs * namespace": NAMESPACE}
+_EXPORTED: Final[Places] = {"spec exportTo *": NAMESPACE}
 _PLACES: Final[Mapping[str, Places]] = {
+    **COMMON_PLACES,
     "AuthorizationPolicy": {
+        **_TARGETS,
+        "spec rules * from * source serviceAccounts *": REFERENCE,
+        "spec rules * from * source notServiceAccounts *": REFERENCE,
         "spec rules * from * source principals *": IDENTITY,
         "spec rules * from * source notPrincipals *": IDENTITY,
         "spec rules * from * source namespaces *": NAMESPACE,
         "spec rules * from * source notNamespaces *": NAMESPACE,
-        "spec rules * from * source serviceAccounts *": REFERENCE,
-        "spec rules * from * source notServiceAccounts *": REFERENCE,
         "spec rules * to * operation hosts *": HOST,
         "spec rules * to * operation notHosts *": HOST,
     },
+    "RequestAuthentication": {**_TARGETS, "spec jwtRules * jwksUri": URL},
     "VirtualService": {
+        **_EXPORTED,
         "spec hosts *": HOST,
+        "spec http * match * authority *": HOST,
+        "spec http * match * gateways *": REFERENCE,
+        "spec http * match * sourceNamespace": NAMESPACE,
+        "spec http * rewrite authority": HOST,
+        "spec http * redirect authority": HOST,
+        "spec http * delegate namespace": NAMESPACE,
+        "spec http * mirror host": HOST,
+        "spec http * mirrors * destination host": HOST,
+        "spec tcp * route * destination host": HOST,
+        "spec tls * route * destination host": HOST,
+        "spec tls * match * sniHosts *": HOST,
         "spec gateways *": REFERENCE,
         "spec http * route * destination host": HOST,
     },
-    "DestinationRule": {"spec host": HOST},
-    "Gateway": {"spec servers * hosts *": Place("host", _change_server_host)},
+    "DestinationRule": {
+        **_EXPORTED,
+        "spec host": HOST,
+        "spec trafficPolicy tls sni": HOST,
+        "spec trafficPolicy tls subjectAltNames *": IDENTITY,
+    },
+    "EnvoyFilter": {
+        **_TARGETS,
+        "spec configPatches * match cluster name": _CLUSTER,
+        "spec configPatches * match cluster service": HOST,
+        "spec configPatches * match routeConfiguration gateway": REFERENCE,
+        "spec configPatches * match routeConfiguration vhost name": HOST,
+    },
+    "Gateway": {**COMMON_PLACES["Gateway"], "spec servers * hosts *": _SERVER_HOST},
+    "ServiceEntry": {
+        **_EXPORTED,
+        "spec hosts *": HOST,
+        "spec endpoints * address": HOST,
+        "spec subjectAltNames *": IDENTITY,
+    },
+    "Sidecar": {"spec egress * hosts *": _SERVER_HOST, "spec outboundTrafficPolicy egressProxy host": HOST},
+    "Telemetry": _TARGETS,
+    "TrafficExtension": _TARGETS,
+    "WasmPlugin": _TARGETS,
+    "WorkloadEntry": {"spec address": HOST},
 }
 
-_BY_CONDITION: Final[Mapping[str, Place]] = {"source.principal": IDENTITY, "source.namespace": NAMESPACE}
+
+# What the values of a condition hold, by its key.
+_BY_CONDITION: Final[Mapping[str, Place]] = {
+    "connection.sni": HOST,
+    "source.namespace": NAMESPACE,
+    "source.principal": IDENTITY,
+    "source.serviceAccount": REFERENCE,
+}
 
 
 def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Moved, ...]:
     """Return the manifests moved into the namespaces of a run, in the order to apply.
 
     Policies of the whole mesh stay in Istio's root namespace. In a mesh that others share (with `run_mesh`) they apply
-    to the run's namespace only, with the same effect on the application, and a Gateway selects pods of that namespace
-    only.
+    to the run's namespaces only, with the same effect on the application (one copy in each), and a Gateway selects pods
+    of that namespace only.
     """
     moved = [move_object(one, names, _find_places(one)) for one in documents]
     if names.run_mesh:
-        moved = [_mark_gateway(one, names.home) for one in _limit_to_namespace(moved, names.home)]
+        spaces = dict.fromkeys(names.runs.values())
+        moved = [_mark_gateway(one, names.home) for one in _limit_to_namespaces(moved, tuple(spaces))]
     return tuple(sorted(moved, key=_rank))
 
 
@@ -91,25 +150,33 @@ def _mark_gateway(moved: Moved, namespace: str) -> Moved:
     return moved.put((*loc, GATEWAY_LABEL), NAMESPACE, namespace) if loc else moved
 
 
-def _limit_to_namespace(policies: Sequence[Moved], namespace: str) -> Iterator[Moved]:
-    """Yield the policies with mesh-wide ones limited to the namespace.
+def _limit_to_namespaces(policies: Sequence[Moved], namespaces: Sequence[str]) -> Iterator[Moved]:
+    """Yield the policies with mesh-wide ones limited to the namespaces.
 
-    A PeerAuthentication of the namespace overrides the mesh-wide one. Other policies add up, whatever their names.
+    A PeerAuthentication of a namespace overrides the mesh-wide one there. Other policies add up, whatever their names.
     """
     own = [one for one in policies if not _is_mesh_wide(one)]
     names = [_name_of(one) for one in own]
-    overridden = any(one.value["kind"] == "PeerAuthentication" and _has_no_selector(one) for one in own)
+    overridden = {
+        one.value["metadata"]["namespace"]
+        for one in own
+        if one.value["kind"] == "PeerAuthentication" and _has_no_selector(one)
+    }
     for policy in policies:
-        if not _is_mesh_wide(policy):
+        if not _is_mesh_wide(policy) or policy.value["kind"] not in MOVABLE:
             yield policy
-        elif policy.value["kind"] != "PeerAuthentication" or not overridden:
+            continue
+        for namespace in namespaces:
+            if policy.value["kind"] == "PeerAuthentication" and namespace in overridden:
+                continue
             limited = policy.put(("metadata", "namespace"), NAMESPACE, namespace)
-            kind, name = _name_of(policy)
-            yield limited.put(("metadata", "name"), NAME, f"{name}-mesh-wide") if (kind, name) in names else limited
+            name = _name_of(limited)
+            yield limited.put(("metadata", "name"), NAME, f"{name[1]}-mesh-wide") if name in names else limited
 
 
-def _name_of(policy: Moved) -> tuple[str, str]:
-    return policy.value["kind"], policy.value["metadata"]["name"]
+def _name_of(policy: Moved) -> tuple[str, str, str]:
+    metadata = policy.value["metadata"]
+    return policy.value["kind"], metadata["name"], metadata["namespace"]
 
 
 def _is_mesh_wide(policy: Moved) -> bool:

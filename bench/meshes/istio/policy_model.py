@@ -14,6 +14,7 @@ from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.istio.gateway import find_gateway as read_gateway
+from bench.meshes.istio.kinds import EFFECTS, MOVABLE
 from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
 from bench.meshes.istio.policies import (
@@ -36,7 +37,7 @@ from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_proble
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
-__all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
+__all__ = ["EFFECTS", "KINDS", "MOVABLE", "mesh_objects", "read_gateway", "read_policies"]
 
 KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **GATEWAY_KINDS}
 
@@ -47,7 +48,7 @@ class IstioPolicies(Policies):
 
     def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
         """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
-        return {one.identity: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
+        return {one.account: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
 
     def encrypts(self, application: Application, workload: Workload) -> bool:
         """Return whether sidecars use mutual TLS to a workload that takes it; a DestinationRule may switch it off."""

@@ -7,9 +7,12 @@ from typing import Final
 
 from bench.application.model import MESH
 from bench.files.yaml_source import Document
+from bench.meshes.kuma.kinds import CLUSTER_WIDE
 from bench.meshes.kuma.naming import DOMAIN_TEMPLATE, MESH_LABEL, ROOT_NAMESPACE, trust_domain
 from bench.meshes.rewriting import (
     ANY_OBJECT,
+    COMMON_PLACES,
+    HOST,
     IDENTITY,
     NAME,
     NAMESPACE,
@@ -29,8 +32,6 @@ API_VERSION: Final = "kuma.io/v1alpha1"
 # and handle requests in exactly the same way.
 BASE_MESH: Final[Object] = {"apiVersion": API_VERSION, "kind": "Mesh", "metadata": {"name": MESH}, "spec": {}}
 
-# Kinds that belong to no namespace.
-_CLUSTER_WIDE: Final = frozenset({"Mesh", "MeshGateway", "MeshGatewayRoute", "TrafficPermission"})
 _FIRST: Final = ("Mesh", "MeshIdentity")  # needed by others: the mesh, then its identities
 _TAG: Final = re.compile(r"([^_]+_)([^_]+)(_svc(?:_[0-9]+)?)")
 
@@ -49,36 +50,39 @@ def _change_spiffe_id(text: str, names: Namespaces, template: str) -> str:
 
 _MESH: Final = Place("mesh", lambda text, names: names.run_mesh or text)
 _SERVICE_TAG: Final = Place("service tag", _change_tag)  # api_shop_svc_9080
-_SELECTED: Final = "spec targetRef labels k8s.kuma.io/namespace"
+_SPIFFE_IDS: Final = ("spec rules * matches * spiffeID value", "spec rules * default * * spiffeID value")
 
-_TO_SERVICES: Final[Places] = {
-    _SELECTED: NAMESPACE,
-    "spec to * targetRef namespace": NAMESPACE,
-    "spec to * targetRef name": _SERVICE_TAG,
+
+def _reference(path: str) -> Places:
+    """Return the places of a reference to proxies or services."""
+    return {
+        f"{path} name": _SERVICE_TAG,
+        f"{path} namespace": NAMESPACE,
+        f"{path} labels k8s.kuma.io/namespace": NAMESPACE,
+        f"{path} labels kuma.io/service": _SERVICE_TAG,
+        f"{path} tags k8s.kuma.io/namespace": NAMESPACE,
+        f"{path} tags kuma.io/service": _SERVICE_TAG,
+    }
+
+
+# Of every policy: they have the same forms of references.
+_POLICY: Final[Places] = {
+    **_reference("spec targetRef"),
+    **_reference("spec from * targetRef"),
+    **_reference("spec to * targetRef"),
+    **_reference("spec to * rules * default backendRefs *"),
+    **_reference("spec to * rules * default filters * requestMirror backendRef"),
+    "spec endpoints * address": HOST,
+    "sources * match kuma.io/service": _SERVICE_TAG,
+    "destinations * match kuma.io/service": _SERVICE_TAG,
+    "spec sources * match kuma.io/service": _SERVICE_TAG,
+    "spec destinations * match kuma.io/service": _SERVICE_TAG,
+    "spec selectors * match kuma.io/service": _SERVICE_TAG,
 }
 _PLACES: Final[Mapping[str, Places]] = {
+    **COMMON_PLACES,
     "Mesh": {"metadata name": _MESH},
-    "MeshTrafficPermission": {
-        _SELECTED: NAMESPACE,
-        "spec from * targetRef tags kuma.io/service": _SERVICE_TAG,
-        "spec from * targetRef name": _SERVICE_TAG,
-    },
-    "MeshTimeout": _TO_SERVICES,
-    "MeshRetry": _TO_SERVICES,
-    "MeshHTTPRoute": {
-        _SELECTED: NAMESPACE,
-        "spec to * targetRef namespace": NAMESPACE,
-        "spec to * rules * default backendRefs * namespace": NAMESPACE,
-    },
-    "TrafficPermission": {
-        "spec sources * match kuma.io/service": _SERVICE_TAG,
-        "spec destinations * match kuma.io/service": _SERVICE_TAG,
-    },
-    "MeshGateway": {"spec selectors * match kuma.io/service": _SERVICE_TAG},
-    "MeshGatewayRoute": {
-        "spec selectors * match kuma.io/service": _SERVICE_TAG,
-        "spec conf http rules * backends * destination kuma.io/service": _SERVICE_TAG,
-    },
+    "MeshGatewayRoute": {"spec conf http rules * backends * destination kuma.io/service": _SERVICE_TAG},
 }
 
 
@@ -109,10 +113,10 @@ def mesh_label(policy: Object) -> str:
 
 def _move(document: Document, names: Namespaces, identity: Place) -> Moved:
     kind = document.value["kind"]
-    places = {**ANY_OBJECT, **_PLACES.get(kind, {})}
-    if kind == "MeshTrafficPermission":  # spiffe://default.default.mesh.local/ns/shop/sa/api
-        places["spec rules * default * * spiffeID value"] = identity
-    return (rewrite_object if kind in _CLUSTER_WIDE else move_object)(document, places=places, names=names)
+    places = {**ANY_OBJECT, **_POLICY, **_PLACES.get(kind, {})}
+    for loc in _SPIFFE_IDS:  # spiffe://default.default.mesh.local/ns/shop/sa/api
+        places[loc] = identity
+    return (rewrite_object if kind in CLUSTER_WIDE else move_object)(document, places=places, names=names)
 
 
 def _move_to_mesh(moved: Moved, mesh: str) -> Moved:
@@ -120,9 +124,9 @@ def _move_to_mesh(moved: Moved, mesh: str) -> Moved:
     kind, metadata = moved.value["kind"], moved.value["metadata"]
     if not mesh or kind == "Mesh":
         return moved
-    if kind in _CLUSTER_WIDE or metadata["namespace"] == ROOT_NAMESPACE:
+    if kind in CLUSTER_WIDE or metadata["namespace"] == ROOT_NAMESPACE:
         moved = moved.put(("metadata", "name"), NAME, f"{metadata['name']}-{mesh}")
-    return moved.put(("mesh",) if kind in _CLUSTER_WIDE else ("metadata", "labels", MESH_LABEL), _MESH, mesh)
+    return moved.put(("mesh",) if kind in CLUSTER_WIDE else ("metadata", "labels", MESH_LABEL), _MESH, mesh)
 
 
 def _rank(policy: Moved) -> int:

@@ -12,6 +12,7 @@ from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion
 from bench.meshes.kuma.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.kuma.gateway import find_gateway as read_gateway
+from bench.meshes.kuma.kinds import EFFECTS, MOVABLE
 from bench.meshes.kuma.manifests import (
     ANY,
     Mesh,
@@ -34,7 +35,7 @@ from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_proble
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
-__all__ = ["KINDS", "mesh_objects", "read_gateway", "read_policies"]
+__all__ = ["EFFECTS", "KINDS", "MOVABLE", "mesh_objects", "read_gateway", "read_policies"]
 
 T = TypeVar("T", bound=Targeted)
 
@@ -49,7 +50,7 @@ class KumaPolicies(Policies):
         """Return the names in the certificate of each service account; none without mutual TLS."""
         if self.form == "plain":
             return {}
-        return {one.identity: certificate_names(self, application, one) for one in application.everyone}
+        return {one.account: certificate_names(self, application, one) for one in application.everyone}
 
     def mode(self, workload: Workload) -> Mode:  # noqa: ARG002 - the same for all
         """Return what the sidecar of a workload accepts."""

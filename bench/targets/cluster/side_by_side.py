@@ -14,28 +14,9 @@ from bench.files.yaml_source import Document, Loc, format_path
 from bench.k8s.client import ref_of
 from bench.k8s.objects import POD_PATHS
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
-from bench.meshes.rewriting import Moved, Namespaces
+from bench.meshes.rewriting import CLUSTER_SCOPED, Moved, Namespaces
 
 Object = dict[str, Any]
-
-_CLUSTER_SCOPED: Final = frozenset(
-    {
-        "APIService",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "CustomResourceDefinition",
-        "GatewayClass",
-        "IngressClass",
-        "MutatingWebhookConfiguration",
-        "Namespace",
-        "PersistentVolume",
-        "PriorityClass",
-        "RuntimeClass",
-        "StorageClass",
-        "ValidatingAdmissionPolicy",
-        "ValidatingWebhookConfiguration",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +48,7 @@ def _find_node_ports(thing: Object) -> Iterator[Loc]:
 
 
 def _find_cluster_scoped(thing: Object) -> Iterator[Loc]:
-    if thing["kind"] in _CLUSTER_SCOPED:
+    if thing["kind"] in CLUSTER_SCOPED:
         yield ("kind",)
 
 

@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from bench.application.objects import TEMPLATES
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
@@ -18,7 +17,6 @@ from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.equalise import installation_values
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Equal
-from bench.targets.cluster.application_manifests import read_pod_spec
 from bench.targets.cluster.load.placement import UNDECIDED, Share
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.pod_placement import place_mesh
@@ -28,7 +26,6 @@ from bench.targets.cluster.scaling import scale_quantities
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
 from bench.units import format_bytes, format_counted, parse_quantity
 
-_COUNTS: Final = {"Deployment": "replicas", "StatefulSet": "replicas", "Job": "parallelism"}
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 _SHARES: Final[Mapping[str, Share]] = {"application": "application", "load": "load"}  # by component
 
@@ -111,15 +108,18 @@ def _number(quantity: str | float) -> float:
 def list_pod_requests(
     objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES, share: Share = "any"
 ) -> tuple[PodRequest, ...]:
-    """Return the pods that workloads among `objects` will be, each with `sidecar` in addition; gateways that a control
-    plane makes are a proxy and nothing else, and may be on any node; of a DaemonSet, one node's; of a Job, those that
-    run at a time."""
+    """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition;
+    gateways that a control plane makes are a proxy and nothing else, and may be on any node; of a DaemonSet, one
+    node's."""
     pods: list[PodRequest] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
-        if thing["kind"] in TEMPLATES:
-            count = spec.get(_COUNTS.get(thing["kind"], ""))
-            pods += [_make_pod_request(name, read_pod_spec(thing), sidecar, share)] * (1 if count is None else count)
+        if thing["kind"] == "DaemonSet":
+            pods.append(PodRequest(name, pod_resources(spec["template"]["spec"])))
+        elif thing["kind"] == "Deployment":
+            pods += [_make_pod_request(name, spec["template"]["spec"], sidecar, share)] * spec.get("replicas", 1)
+        elif thing["kind"] == "Pod":
+            pods.append(_make_pod_request(name, spec, sidecar, share))
         elif maker := find_gateway_maker(thing["kind"]):
             pods += [PodRequest(name, pod_resources(pod)) for pod in maker.gateway_pods(thing)]
     return tuple(pods)
@@ -247,17 +247,12 @@ class PodPlan:
 
     def _list_trial(self, components: Mapping[str, tuple[Object, ...]]) -> Iterator[PodRequest]:
         for name, things in components.items():
-            share = _SHARES.get(name, "any")
-            yield from list_pod_requests(pods_of(things), sidecar=self.sidecar.resources, share=share)
+            yield from list_pod_requests(things, sidecar=self.sidecar.resources, share=_SHARES.get(name, "any"))
 
     @property
     def everywhere(self) -> tuple[PodRequest, ...]:
-        """The pods that run on every node: of control planes, and of the application in all configurations at once or
-        in the one that requests most."""
-        daemons = [daemons_of(chain(*components.values())) for components in self.trials]
-        own = [list_pod_requests(things, sidecar=self.sidecar.resources) for things in daemons]
-        application = tuple(chain(*own)) if self.at_once else max(own, key=_sum_requests, default=())
-        return (*list_pod_requests(daemons_of(self.control)), *application)
+        """The pods that run on every node."""
+        return list_pod_requests(daemons_of(self.control))
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -284,10 +279,8 @@ def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict
 
 
 def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[Mapping[str, tuple[Object, ...]], ...]:
-    """Return what becomes pods of application, load and probes in each configuration of a scenario, by component."""
-    return tuple(
-        {name: (*pods_of(things), *daemons_of(things)) for name, things in one.pods(None).items()} for one in manifests
-    )
+    """Return application, load and probes of a scenario's configurations, by component."""
+    return tuple({name: pods_of(things) for name, things in one.pods(None).items()} for one in manifests)
 
 
 def plan_trials(manifests: Collection[TrialManifests], *, at_once: bool = False) -> PodPlan:
@@ -355,8 +348,9 @@ def _examine_plugin(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
     """Return the objects that are pods or become pods; of what runs on every node, see `daemons_of`."""
-    kinds = TEMPLATES.keys() - {"DaemonSet"}
-    return tuple(thing for thing in things if thing["kind"] in kinds or find_gateway_maker(thing["kind"]))
+    return tuple(
+        thing for thing in things if thing["kind"] in ("Deployment", "Pod") or find_gateway_maker(thing["kind"])
+    )
 
 
 def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
@@ -367,5 +361,5 @@ def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
 def _list_images(thing: Object) -> Iterator[str]:
     if find_gateway_maker(thing["kind"]):  # it has the sidecars' image
         return
-    spec = read_pod_spec(thing)
+    spec = thing["spec"] if thing["kind"] == "Pod" else thing["spec"]["template"]["spec"]
     yield from (container["image"] for container in (*(spec.get("initContainers") or ()), *spec["containers"]))

@@ -20,18 +20,11 @@ from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
 from bench.targets.cluster.pod_placement import constraints_of
-from bench.targets.cluster.preflight.application import (
-    application_needs,
-    examine_application,
-    list_application_objects,
-    list_pull_secrets,
-)
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
     add_mesh,
     build_manifests,
-    daemons_of,
     examine_capacity,
     find_free,
     find_unschedulable,
@@ -50,7 +43,7 @@ from bench.targets.cluster.preflight.cluster import (
 )
 from bench.targets.cluster.preflight.images import examine_images
 from bench.targets.cluster.preflight.mesh import examine_existing_mesh, examine_tools
-from bench.targets.cluster.preflight.permissions import adapt_to_server, examine_permissions, needs_of
+from bench.targets.cluster.preflight.permissions import adapt_to_server, examine_permissions, needs_of, needs_of_objects
 from bench.targets.cluster.prometheus import examine_prometheus, prometheus_needs
 from bench.targets.cluster.side_by_side import settle_obstacles
 from bench.targets.cluster.teardown.blockers import find_dangling
@@ -79,10 +72,13 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     a design that its manifests do not allow.
     """
     given = resolved
+    if problems := resolved.list_cluster_obstacles(existing_mesh=options.existing_mesh):
+        raise InputError(problems)
     resolved = resolved if options.resumed else settle_obstacles(resolved)
     meshes = meshes_of(resolved.scenario)
-    things = list_application_objects(resolved)
-    needs = (*_needs(resolved.scenario, options), *application_needs(things, cluster.kinds()))
+    needs = _needs(resolved.scenario, options)
+    untranslated = (one.document.value for each in resolved.configurations for one in each.untranslated)
+    needs = (*needs, *needs_of_objects(untranslated, cluster.kinds(), needs))
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
     nodes = cluster.list("v1", "Node")
     tools = () if options.existing_mesh else examine_tools(CONTROL_PLANES[mesh].TOOL for mesh in meshes)
@@ -109,8 +105,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *examine_dangling(find_dangling(cluster), needs, cluster.context),
         *examine_terminating(cluster),
         # A mesh with a CNI plugin needs no rights in its pods.
-        *(examine_admission(cluster, cluster.kinds()) if len(daemons_of(planned.control)) < len(meshes) else ()),
-        *examine_application(cluster, things),
+        *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
         *_list_remarks(given, resolved),
         examine_capacity(planned.requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
@@ -118,12 +113,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
     images = examine_images(
-        cluster,
-        planned.images,
-        _list_used_nodes(nodes, options.placement),
-        pull=pull,
-        placement=options.placement,
-        registries=list_pull_secrets(things),
+        cluster, planned.images, _list_used_nodes(nodes, options.placement), pull=pull, placement=options.placement
     )
     return Examination(resolved, (*results, *images), planned.telemetry, place)
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from bench.check_result import CheckResult
 from bench.files.folders import find_shipped
-from bench.k8s.client import Cluster
+from bench.k8s.client import Cluster, Object
+from bench.k8s.connection import KindInfo
 from bench.k8s.objects import release_of
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.rights import KEEP, OWN, RBAC, READ, Need, make_needs
@@ -23,6 +24,8 @@ _STREAM: Final = ("get", "create")  # a WebSocket's
 _CREATES_STREAMS: Final = (1, 35)  # the first Kubernetes that requires `create` for them in addition to `get`
 
 _WEBHOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+
+OBJECTS: Final = "objects of the scenario's manifests"
 
 RUN: Final = (
     *make_needs(KEEP, "", ("namespaces",), "namespaces of the run's own"),
@@ -100,6 +103,29 @@ def plugin_needs(meshes: Iterable[str]) -> tuple[Need, ...]:
     return (*PLUGIN, *(need for mesh in meshes for need in CONTROL_PLANES[mesh].rights().plugin))
 
 
+def needs_of_objects(
+    objects: Iterable[Object], served: Iterable[KindInfo], granted: Iterable[Need]
+) -> tuple[Need, ...]:
+    """Return what applying these objects has to be allowed in addition to the needs that are `granted`. A kind that is
+    not `served` before the run has the plural of its name."""
+    plurals = {(one.group, one.kind): one.plural for one in served}
+    kept = {(one.group, one.resource) for one in granted if {*KEEP} <= {*one.verbs} and not one.names}
+    found: dict[tuple[str, str], Need] = {}
+    for one in objects:
+        group, kind = one["apiVersion"].rpartition("/")[0], one["kind"]
+        resource = plurals.get((group, kind)) or _make_plural(kind)
+        if (group, resource) not in kept:
+            found[group, resource] = Need(KEEP, group, resource, OBJECTS)
+    return tuple(found.values())
+
+
+def _make_plural(kind: str) -> str:
+    word = kind.lower()
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "sh", "ch", "x")) else f"{word}s"
+
+
 def adapt_to_server(needs: Iterable[Need], version: str) -> tuple[Need, ...]:
     """Return the needs as a server of this version checks them."""
     if release_of(version) >= _CREATES_STREAMS:
@@ -134,8 +160,14 @@ def _make_result(need: Need, verbs: tuple[str, ...]) -> CheckResult:
         "permission",
         "error",
         f"not allowed: {', '.join(verbs)} {need.resource_name}{named} (for: {need.purpose})",
-        f"have an administrator apply and bind {find_shipped('manifests') / 'rbac' / _role_file(need)}",
+        _format_remedy(need),
     )
+
+
+def _format_remedy(need: Need) -> str:
+    if need.purpose == OBJECTS:
+        return "have an administrator allow it in a ClusterRole of its own"
+    return f"have an administrator apply and bind {find_shipped('manifests') / 'rbac' / _role_file(need)}"
 
 
 def _role_file(need: Need) -> str:

@@ -1,0 +1,46 @@
+"""List what Istio's kinds mean that are applied as they are written: what they may change, and where they may be."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bench.meshes.protocols import Effect
+
+_NOTHING: Final = frozenset[Effect]()
+_REQUESTS: Final = frozenset[Effect]({"requests"})
+_TLS: Final = frozenset[Effect]({"mutual TLS"})
+
+EFFECTS: Final[Mapping[str, frozenset[Effect]]] = {
+    "ConfigMap": _NOTHING,
+    "NetworkPolicy": _REQUESTS,
+    "ProxyConfig": _NOTHING,
+    "Secret": _NOTHING,
+    "ServiceAccount": _NOTHING,
+    "Service": _NOTHING,
+    "ServiceEntry": _NOTHING,
+    "Telemetry": _NOTHING,
+    "WorkloadEntry": _NOTHING,
+    "WorkloadGroup": _NOTHING,
+    "AuthorizationPolicy": _REQUESTS,
+    "GRPCRoute": _REQUESTS,
+    "Gateway": _REQUESTS,
+    "HTTPRoute": _REQUESTS,
+    "RequestAuthentication": _REQUESTS,
+    "VirtualService": _REQUESTS,
+    "PeerAuthentication": frozenset({*_REQUESTS, *_TLS}),
+}
+
+# In the root namespace they apply to all workloads of the mesh, and in another to all of that one. Routes are not among
+# them: their short names of services are those of their own namespace.
+MOVABLE: Final = frozenset(
+    {
+        "AuthorizationPolicy",
+        "EnvoyFilter",
+        "PeerAuthentication",
+        "ProxyConfig",
+        "RequestAuthentication",
+        "Sidecar",
+        "Telemetry",
+        "TrafficExtension",
+        "WasmPlugin",
+    }
+)

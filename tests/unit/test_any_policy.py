@@ -1,0 +1,258 @@
+"""Policies that meshbench does not understand, on a cluster: moved or refused, applied, and not probed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.files.yaml_source import parse_documents
+from bench.k8s.connection import KindInfo
+from bench.meshes.resolved import ResolvedScenario, resolve_file
+from bench.meshes.rewriting import Namespaces
+from bench.targets.cluster.preflight.permissions import OBJECTS, needs_of, needs_of_objects
+from bench.targets.cluster.refusals import format_refused_field
+from bench.targets.cluster.side_by_side import settle_obstacles
+from bench.verification.checks import mesh_checks, page_check
+from bench.verification.evidence import entered_evidence
+from bench.verification.questions import Answer
+from tests.moving import Object, move_documents, move_objects
+
+SCENARIO = """\
+name: own
+title: Own policies
+load: {users: 5, warmup: 5s, duration: 20s}
+repeats: 1
+reference: baseline
+configurations:
+  - {name: baseline, mesh: none}
+  - {name: own, mesh: MESH, manifests: [policies]}
+"""
+CUSTOM = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ext-authz}
+spec: {action: CUSTOM, provider: {name: sample}, rules: [{to: [{operation: {paths: [/productpage]}}]}]}
+"""
+FILTER = """\
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: one, namespace: istio-system}
+spec: {configPatches: []}
+"""
+LOGS = """\
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: logs}
+spec: {accessLogging: [{providers: [{name: envoy}]}]}
+"""
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: one, namespace: istio-system}
+spec: {hosts: [a.example]}
+"""
+
+
+def resolve(folder: Path, text: str, mesh: str = "istio") -> ResolvedScenario:
+    """A scenario whose configuration `own` has this manifest."""
+    (folder / "policies").mkdir()
+    (folder / "policies/a.yaml").write_text(text, "utf-8")
+    scenario = folder / "own.yaml"
+    scenario.write_text(SCENARIO.replace("MESH", mesh), "utf-8")
+    return resolve_file(scenario)
+
+
+def place(value: Any, *path: str | int) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def istio(kind: str, spec: str, group: str = "networking.istio.io/v1") -> Object:
+    written: Object = yaml.safe_load(
+        f"{{apiVersion: {group}, kind: {kind}, metadata: {{name: one}}, spec: {spec}}}",
+    )
+    return written
+
+
+MOVED = {
+    "mirror": (
+        istio("VirtualService", "{http: [{mirror: {host: ratings.bookinfo.svc.cluster.local}}]}"),
+        ("spec", "http", 0, "mirror", "host"),
+        "ratings.run-1.svc.cluster.local",
+    ),
+    "cluster of an EnvoyFilter": (
+        istio(
+            "EnvoyFilter", "{configPatches: [{match: {cluster: {name: outbound|80||a.bookinfo.svc.cluster.local}}}]}"
+        ),
+        ("spec", "configPatches", 0, "match", "cluster", "name"),
+        "outbound|80||a.run-1.svc.cluster.local",
+    ),
+    "egress of a Sidecar": (
+        istio("Sidecar", "{egress: [{hosts: [bookinfo/*]}]}"),
+        ("spec", "egress", 0, "hosts", 0),
+        "run-1/*",
+    ),
+    "keys of a token's issuer": (
+        istio("RequestAuthentication", "{jwtRules: [{jwksUri: 'http://keys.bookinfo.svc.cluster.local:80/jwks'}]}"),
+        ("spec", "jwtRules", 0, "jwksUri"),
+        "http://keys.run-1.svc.cluster.local:80/jwks",
+    ),
+    "condition on a namespace": (
+        istio("AuthorizationPolicy", "{rules: [{when: [{key: source.namespace, values: [bookinfo]}]}]}"),
+        ("spec", "rules", 0, "when", 0, "values", 0),
+        "run-1",
+    ),
+    "condition on a header of the same text": (
+        istio("AuthorizationPolicy", "{rules: [{when: [{key: 'request.headers[a]', values: [bookinfo]}]}]}"),
+        ("spec", "rules", 0, "when", 0, "values", 0),
+        "bookinfo",
+    ),
+    "backend of a route of the Gateway API": (
+        istio(
+            "HTTPRoute",
+            "{parentRefs: [{kind: Service, name: a}], rules: [{backendRefs: [{name: a, namespace: bookinfo}]}]}",
+            "gateway.networking.k8s.io/v1",
+        ),
+        ("spec", "rules", 0, "backendRefs", 0, "namespace"),
+        "run-1",
+    ),
+    "subject of a RoleBinding": (
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "one"},
+            "subjects": [{"kind": "ServiceAccount", "name": "a", "namespace": "bookinfo"}],
+        },
+        ("subjects", 0, "namespace"),
+        "run-1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("written", "path", "runs"), MOVED.values(), ids=MOVED)
+def test_istio_objects_have_the_names_of_the_run(written: Object, path: tuple[str | int, ...], runs: str) -> None:
+    """Where a namespace, a host or an identity stands, and nowhere else."""
+    (moved,) = move_objects("istio", [written], "run-1")
+    assert place(moved, *path) == runs
+    assert moved["metadata"]["namespace"] == "run-1"
+
+
+def kuma(kind: str, **parts: Any) -> Object:
+    return {"apiVersion": "kuma.io/v1alpha1", "kind": kind, "metadata": {"name": "one"}, **parts}
+
+
+def test_kuma_objects_have_the_names_of_the_run() -> None:
+    """Tags and references of kinds that are not translated, and the older kinds' own."""
+    tag = {"kuma.io/service": "web_bookinfo_svc_80"}
+    limit = kuma("MeshRateLimit", spec={"targetRef": {"kind": "MeshSubset", "tags": tag}})
+    (moved,) = move_objects("kuma", [limit], "run-1")
+    assert moved["spec"]["targetRef"]["tags"] == {"kuma.io/service": "web_run-1_svc_80"}
+    old = kuma("FaultInjection", mesh="default", spec={"sources": [{"match": tag}], "destinations": [{"match": tag}]})
+    (moved,) = move_objects("kuma", [old], "run-1", "run-mesh")
+    assert (moved["mesh"], moved["metadata"]) == ("run-mesh", {"name": "one-run-mesh"})
+    assert moved["spec"]["sources"][0]["match"] == {"kuma.io/service": "web_run-1_svc_80"}
+
+
+def test_policy_of_the_root_namespace_is_in_every_namespace_of_a_run_without_a_mesh_of_its_own() -> None:
+    """It then has the same effect on the application, and none on others; each copy is listed as a rewrite."""
+    names = Namespaces({"bookinfo": "run-1", "shop": "run-1-shop"}, "run-mesh")
+    found = move_documents("istio", [yaml.safe_load(FILTER)], names)
+    assert [one.value["metadata"]["namespace"] for one in found] == ["run-1", "run-1-shop"]
+    assert {(one.written, one.runs) for each in found for one in each.rewrites} == {
+        ("istio-system", "run-1"),
+        ("istio-system", "run-1-shop"),
+    }
+    (own,) = move_documents("istio", [yaml.safe_load(FILTER)], Namespaces({"bookinfo": "run-1"}))
+    assert own.value["metadata"]["namespace"] == "istio-system"
+
+
+def test_object_that_would_mean_something_else_is_refused_in_an_existing_mesh(tmp_path: Path) -> None:
+    """A short name of a route or an entry is that of its own namespace; a run that installs the mesh may have it."""
+    resolved = resolve(tmp_path, RULE)
+    assert resolved.list_cluster_obstacles() == ()
+    (problem,) = resolved.list_cluster_obstacles(existing_mesh=True)
+    assert str(problem).startswith(f"{tmp_path}/policies/a.yaml:3: metadata.namespace: in an existing mesh nothing is")
+
+
+def test_object_of_the_root_namespace_makes_the_run_sequential(tmp_path: Path) -> None:
+    """Side by side, two configurations would both have it."""
+    resolved = resolve(tmp_path, RULE)
+    assert resolved.scenario.is_paired
+    settled = settle_obstacles(resolved)
+    assert settled.scenario.design == "sequential"
+    assert f"{tmp_path}/policies/a.yaml:3" in settled.remarks[-1].detail
+
+
+def test_object_of_the_whole_cluster_is_refused_by_every_target(tmp_path: Path) -> None:
+    """A run creates objects in its own namespaces only."""
+    resolved = resolve(tmp_path, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n" + CUSTOM)
+    (problem,) = resolved.list_cluster_obstacles()
+    assert (problem.line, problem.path) == (2, "kind")
+    assert problem.message.startswith("a Namespace is of the whole cluster")
+    assert resolved.list_local_obstacles()
+
+
+def test_page_is_not_judged_where_a_policy_is_not_understood(tmp_path: Path) -> None:
+    """A provider that does not exist denies all: the response is noted, and no other check needs an allowed request."""
+    own = resolve(tmp_path, CUSTOM).configuration("own")
+    assert own.unproven == {"requests"}
+    page = page_check(own).judge(Answer(403, b"RBAC: access denied", {}))
+    assert (page.ok, page.expected, page.seen) == (True, "any response", "403 RBAC: access denied")
+    assert not page_check(own).judge(Answer(0, b"", {}, refused="connection refused")).ok
+    checks = [*mesh_checks(own, {}, ())]
+    assert checks
+    assert all(check.question.tls for check in checks)
+
+
+def test_proofs_are_derived_where_an_object_cannot_change_the_answers(tmp_path: Path) -> None:
+    """Telemetry leaves the policies beside it alone."""
+    deny = CUSTOM.replace("ext-authz", "deny").replace("action: CUSTOM, provider: {name: sample}", "action: DENY")
+    own = resolve(tmp_path, LOGS + "---\n" + deny.replace("/productpage", "/reviews/0")).configuration("own")
+    assert [one.document.value["kind"] for one in own.untranslated] == ["Telemetry"]
+    assert own.unproven == frozenset()
+    assert own.probes
+
+
+def test_says_once_what_is_not_probed(tmp_path: Path) -> None:
+    """In the remarks of the run, which the plan and the report have."""
+    (remark,) = resolve(tmp_path, CUSTOM + "---\n" + LOGS).remarks
+    assert (remark.code, remark.severity) == ("unprobed", "warning")
+    applied = "AuthorizationPolicy ext-authz: applied, accepted by the control plane, not probed, and 1 more like it"
+    assert remark.detail == f"{tmp_path}/policies/a.yaml:1: {applied}"
+
+
+@pytest.mark.parametrize(("counted", "ok"), [(100, True), (95, True), (94, False)])
+def test_first_proxy_counts_the_load(counted: int, ok: bool, tmp_path: Path) -> None:
+    """It may have answered itself what failed, and nothing else."""
+    own = resolve(tmp_path, CUSTOM).configuration("own")
+    evidence = entered_evidence(own.deployed.hops[0], counted, sent=100, errors=5)
+    assert (evidence.ok, evidence.expected) == (ok, "at least 95 requests")
+
+
+@pytest.mark.parametrize(
+    ("message", "line", "path"),
+    [
+        ('unknown field "spec.qqq"', 4, "spec"),
+        (".spec.rules[0].to: field not declared in schema", 4, "spec.rules[0].to"),
+        ('admission webhook "validation.istio.io" denied the request: bad spec', 1, ""),
+    ],
+)
+def test_refusal_of_the_api_server_has_file_and_line(message: str, line: int, path: str) -> None:
+    """That of the field which the message names, else that of the object."""
+    (document,) = parse_documents(CUSTOM, file="a.yaml")
+    where = f"a.yaml:{line}: {path}: " if path.count(".") else f"a.yaml:{line}: "
+    assert format_refused_field(document, message).startswith(where)
+    assert format_refused_field(document, message).endswith(message)
+
+
+def test_permissions_follow_from_the_kinds_of_the_manifests() -> None:
+    """A kind that no run needs otherwise is asked for, with the plural that the server has, or would have."""
+    objects = [yaml.safe_load(text) for text in (CUSTOM, FILTER, LOGS)]
+    served = [KindInfo("telemetry.istio.io/v1", "Telemetry", "telemetries", namespaced=True, verbs=frozenset())]
+    found = needs_of_objects(objects, served, needs_of(("istio",), install=False))
+    assert [(one.group, one.resource, one.purpose) for one in found] == [
+        ("networking.istio.io", "envoyfilters", OBJECTS),
+        ("telemetry.istio.io", "telemetries", OBJECTS),
+    ]
