@@ -28,22 +28,28 @@ def is_wildcard(host: str) -> bool:
     return host.startswith("*")
 
 
-def find_services(host: str, application: Application, *, namespace: str) -> tuple[Service, ...]:
-    """Return the Services of a host in manifests for `namespace`: those that a wildcard matches, else the one of that
-    name."""
+def find_services(host: str, application: Application, *, namespace: str, within: str = "") -> tuple[Service, ...]:
+    """Return the Services of a host, see `find_service`: those that a wildcard matches, else the one of that name."""
     if is_wildcard(host):
-        return tuple(one for one in application.services if full_name(application, one).endswith(host[1:]))
-    found = find_service(host, application, namespace=namespace)
+        names = {one: _written_name(one, namespace) for one in application.services}
+        return tuple(one for one, name in names.items() if name.endswith(host[1:]))
+    found = find_service(host, application, namespace=namespace, within=within)
     return (found,) if found else ()
 
 
-def find_service(host: str, application: Application, *, namespace: str) -> Service | None:
-    """Return the Service of a host in manifests for `namespace`, by its short or full name.
+def find_service(host: str, application: Application, *, namespace: str, within: str = "") -> Service | None:
+    """Return the Service of a host in a manifest, by its full name, or in its own namespace by its short name.
 
-    Istio does not complete any other name with a dot.
+    `namespace` is that of objects that name none, and `within` that of the manifest, by default the same. Istio does
+    not complete any other name with a dot.
     """
     for service in application.services:
         home = service.workload.namespace or namespace
-        if host == f"{service.name}.{home}.{CLUSTER_DOMAIN}" or (host == service.name and home == namespace):
+        if host == _written_name(service, namespace) or (host == service.name and home == (within or namespace)):
             return service
     return None
+
+
+def _written_name(service: Service, namespace: str) -> str:
+    """Return a service's full host name in manifests, whatever namespaces a run has."""
+    return f"{service.name}.{service.workload.namespace or namespace}.{CLUSTER_DOMAIN}"

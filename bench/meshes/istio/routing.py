@@ -9,7 +9,7 @@ from bench.envoy.wire import Mode
 from bench.errors import Problem
 from bench.files.yaml_source import Loc, format_suggestion
 from bench.meshes.istio.naming import cluster_to, find_service, find_services, is_wildcard
-from bench.meshes.istio.policies import Policies
+from bench.meshes.istio.policies import Policies, Routing
 from bench.meshes.istio.route_manifests import (
     DestinationRule,
     HttpMatch,
@@ -57,7 +57,7 @@ def virtual_service_of(policies: Policies, application: Application, service: Se
 def destination_rule_of(policies: Policies, application: Application, service: Service) -> DestinationRule | None:
     """Return the DestinationRule of a service, whose host is the closest to its name; istiod merges no others."""
     rules = policies.destination_rules
-    near = (one for one in rules if service in services_of(one.spec.host, policies, application))
+    near = (one for one in rules if service in services_of(one.spec.host, one, policies, application))
     return max(near, key=lambda one: (not is_wildcard(one.spec.host), len(one.spec.host)), default=None)
 
 
@@ -81,14 +81,18 @@ def workloads_of(service: Service, subset: Subset) -> tuple[Workload, ...]:
     return tuple(one for one in service.workloads if subset.labels.items() <= one.labels.items())
 
 
-def service_of(host: str, policies: Policies, application: Application) -> Service | None:
-    """Return the Service of a host in the manifests."""
-    return find_service(host, application, namespace=policies.namespace)
+def service_of(host: str, manifest: Routing, policies: Policies, application: Application) -> Service | None:
+    """Return the Service of a host that a manifest names."""
+    return find_service(host, application, namespace=policies.namespace, within=policies.namespace_of(manifest))
 
 
-def services_of(host: str, policies: Policies, application: Application) -> tuple[Service, ...]:
-    """Return the Services of a host in the manifests, several of a wildcard."""
-    return find_services(host, application, namespace=policies.namespace)
+def services_of(host: str, manifest: Routing, policies: Policies, application: Application) -> tuple[Service, ...]:
+    """Return the Services of a host that a manifest names, in a DestinationRule several of a wildcard."""
+    if isinstance(manifest, DestinationRule):
+        within = policies.namespace_of(manifest)
+        return find_services(host, application, namespace=policies.namespace, within=within)
+    found = service_of(host, manifest, policies, application)
+    return (found,) if found else ()
 
 
 def config_path(namespace: str, manifest: VirtualService | DestinationRule) -> str:
@@ -110,14 +114,9 @@ def route_obstacles(sources: Sequence[Source[Any]], policies: Policies, applicat
         yield from ((source, problem) for problem in _destination_problems(source, policies, application))
 
 
-def _find_named(host: str, policies: Policies, application: Application) -> tuple[Service, ...]:
-    found = service_of(host, policies, application)
-    return (found,) if found else ()
-
-
 def _find_services(virtual: VirtualService, policies: Policies, application: Application) -> list[Service]:
     """Return the Services of its hosts."""
-    found = (service_of(host, policies, application) for host in virtual.spec.hosts)
+    found = (service_of(host, virtual, policies, application) for host in virtual.spec.hosts)
     return [service for service in found if service is not None]
 
 
@@ -126,14 +125,16 @@ def _resolve_routes(
 ) -> Iterator[tuple[Route, HttpRoute]]:
     origin = config_path(policies.namespace_of(virtual), virtual)
     for route in virtual.spec.http:
-        targets = tuple(_target(one, policies, application) for one in route.used)
+        targets = tuple(_target(one, virtual, policies, application) for one in route.used)
         aborts = route.fault is not None and route.fault.abort is not None
         for match in route.match or (None,):
             yield Route(targets, *_conditions(match), origin, answers=aborts), route
 
 
-def _target(route: RouteDestination, policies: Policies, application: Application) -> Destination:
-    service, name = service_of(route.destination.host, policies, application), route.destination.subset
+def _target(
+    route: RouteDestination, virtual: VirtualService, policies: Policies, application: Application
+) -> Destination:
+    service, name = service_of(route.destination.host, virtual, policies, application), route.destination.subset
     assert service is not None  # noqa: S101  # hosts are checked first
     if name is None:
         return Destination(cluster_to(application, service), service, service.workloads, route.weight)
@@ -166,12 +167,11 @@ def _list_hosts(source: Source[VirtualService] | Source[DestinationRule]) -> Ite
 
 def _host_problems(source: Source[Any], policies: Policies, application: Application) -> Iterator[Problem]:
     known = [service.name for service in application.services]
-    hosts, find = list(_list_hosts(source)), services_of
+    hosts = list(_list_hosts(source))
     if isinstance(source.manifest, VirtualService):
         hosts += [((*loc, "host"), to.host) for loc, to in source.manifest.destinations()]
-        find = _find_named  # a wildcard is of DestinationRules only
     for loc, host in hosts:
-        if not find(host, policies, application):
+        if not services_of(host, source.manifest, policies, application):
             yield source.problem(loc, f"there is no service {host!r}{format_suggestion(host, known)}")
 
 
@@ -179,11 +179,11 @@ def _conflict_obstacles(
     sources: Sequence[Source[Any]], policies: Policies, application: Application
 ) -> Iterator[Obstacle]:
     """Yield manifests with the same kind and service as another; only a cluster decides which one is used."""
-    seen: dict[tuple[str, str], Source[Any]] = {}
+    seen: dict[tuple[str, Service | str], Source[Any]] = {}
     for source in sources:
         for loc, host in _list_hosts(source):
-            service = service_of(host, policies, application)
-            first = seen.setdefault((source.manifest.kind, service.name if service else host), source)
+            service = service_of(host, source.manifest, policies, application)
+            first = seen.setdefault((source.manifest.kind, service or host), source)
             if first is not source:
                 where = f"{first.document.file}:{first.document.line_of(())}"
                 yield source, source.problem(loc, f"the {source.manifest.kind} in {where} is for the same host")
@@ -193,7 +193,7 @@ def _destination_problems(
     source: Source[VirtualService], policies: Policies, application: Application
 ) -> Iterator[Problem]:
     for loc, to in source.manifest.destinations():
-        service = service_of(to.host, policies, application)
+        service = service_of(to.host, source.manifest, policies, application)
         if service is None:
             continue
         if to.port is not None and to.port.number != service.port:
@@ -208,7 +208,7 @@ def _tls_problems(source: Source[DestinationRule], policies: Policies, applicati
     if tls is None:
         return
     unfit: Mode = "STRICT" if tls.mode == "DISABLE" else "DISABLE"
-    for service in services_of(source.manifest.spec.host, policies, application):
+    for service in services_of(source.manifest.spec.host, source.manifest, policies, application):
         refusing = [one.name for one in service.workloads if policies.mode(one) == unfit]
         if refusing and destination_rule_of(policies, application, service) is source.manifest:
             message = f"{refusing[0]} refuses it: a PeerAuthentication sets {unfit} for its port"
