@@ -11,7 +11,7 @@ from bench.k8s.kubeconfig import read_context, write_private_kubeconfig
 HIDDEN = "hidden-t0ken"
 
 
-def write_kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: str) -> Path:
+def write_kubeconfig(path: Path, *names: str, user: dict[str, Any] | None = None, **cluster: Any) -> Path:
     """Write contexts of these names, the first one current; `cluster` are keys of each cluster, such as its server."""
     content = {
         "current-context": names[0],

@@ -2,6 +2,7 @@
 read logs, forward ports."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.errors import ClusterError, ErrorKind
-from bench.k8s.connection import Connection, Discovery, KindInfo, Query, Request
+from bench.k8s.connection import Connection, Discovery, KindInfo, Query, Request, make_foreign_answer
 from bench.k8s.exec import MOST_BYTES, ExecResult, run_command
 from bench.k8s.port_forward import forward_port
 from bench.k8s.retry import REQUEST
@@ -27,6 +28,7 @@ _MANAGER = (("fieldManager", FIELD_MANAGER),)
 _APPLY = "application/apply-patch+yaml"
 _DRY_RUN = (("dryRun", "All"), ("fieldValidation", "Strict"))
 _POLL_S = 0.25
+_VERSION = re.compile(r"v?\d+\.\d+")
 _LOG_BYTES = 1024 * 1024  # of one log: 500 lines of 2 KiB
 
 
@@ -88,12 +90,19 @@ class Cluster:
     @property
     def version(self) -> str:
         """The API server's version: `v1.34.2`."""
-        self._version = self._version or str(self.read("/version")["gitVersion"])
+        self._version = self._version or self._read_version()
         return self._version
 
+    def _read_version(self, *, retried: bool = True) -> str:
+        found = self._object(Request("reading /version", "GET", "/version", retried=retried))
+        if not _VERSION.match(str(found.get("gitVersion"))):
+            raise make_foreign_answer("reading /version", json.dumps(found))
+        return str(found["gitVersion"])
+
     def check_reachable(self) -> None:
-        """Send one request, without retries. Raises ClusterError where the API server does not answer, or refuses."""
-        self._connection.send(Request("reading /version", "GET", "/version", retried=False))
+        """Send one request, without retries. Raises ClusterError where the API server does not answer, or refuses, or
+        where what answers is none."""
+        self._read_version(retried=False)
 
     def apply(self, thing: Object, *, dry_run: bool = False) -> Object:
         """Create or change an object so that the fields of `thing` hold (server-side apply).
@@ -140,8 +149,11 @@ class Cluster:
         if info is None:
             return ()
         query = (("labelSelector", labels),) if labels else ()
-        answer = self._read_if_present(Request(f"listing {info.plural}", "GET", info.path(namespace), query))
-        items = answer["items"] if answer else ()
+        request = Request(f"listing {info.plural}", "GET", info.path(namespace), query)
+        answer = self._read_if_present(request)
+        items = answer.get("items") or () if answer else ()
+        if not isinstance(items, list | tuple) or not all(isinstance(one, dict) for one in items):
+            raise make_foreign_answer(request.what, json.dumps(answer))
         return tuple({"apiVersion": api_version, "kind": kind, **item} for item in items)
 
     def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
@@ -170,7 +182,9 @@ class Cluster:
     def read(self, path: str, **query: str) -> Any:
         """Send a GET to any path; return the parsed answer if it is JSON, else its text."""
         answer = self._connection.send(Request(f"reading {path}", "GET", path, tuple(query.items())))
-        return json.loads(answer.body) if "json" in answer.content_type else answer.body.decode("utf-8", "replace")
+        if "json" not in answer.content_type:
+            return answer.body.decode("utf-8", "replace")
+        return answer.read_object(f"reading {path}")
 
     def exec(
         self,
@@ -225,8 +239,7 @@ class Cluster:
         return bool(answer["status"]["allowed"])
 
     def _object(self, request: Request) -> Object:
-        answer: Object = json.loads(self._connection.send(request).body)
-        return answer
+        return self._connection.send(request).read_object(request.what)
 
     def _read_if_present(self, request: Request) -> Object | None:
         try:

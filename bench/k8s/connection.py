@@ -2,30 +2,35 @@
 kinds."""
 
 import json
+import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client import ApiClient, ApiException
 
 from bench import __version__
 from bench.errors import BadAnswerError, ClusterError, ErrorKind, RefusedError
 from bench.k8s.credentials import Credentials, read_credentials
 from bench.k8s.retry import ONCE, RetryPolicy, may_repeat, retry
-from bench.system.redaction import redact
+from bench.k8s.socks import SocksError
+from bench.k8s.transport import make_pool
+from bench.system.redaction import one_line
 
 TIMEOUT_S = 30.0
 MOST_BYTES = 256 * 1024 * 1024
 """Of an answer: the pods of a cluster with thousands of nodes are less."""
 _MOST_PARSED = 1024 * 1024
-_LONGEST_TEXT = 2000  # characters of an answer in a message
+_SHOWN = 120  # characters of an answer that no API server gives
+_RENEWAL_PAUSE_S = 10.0
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?(.*)")  # of http.client
 _KINDS: Mapping[int, ErrorKind] = {
     HTTPStatus.UNAUTHORIZED: ErrorKind.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN: ErrorKind.FORBIDDEN,
@@ -39,6 +44,7 @@ _FIELD_CONFLICT = "FieldManagerConflict"  # the reason of a cause in a Status
 _WRONG_FIELDS = b"failed to create typed patch object"
 _NO_UPGRADE = b"Upgrade request required"
 
+T = TypeVar("T")
 Query = tuple[tuple[str, str], ...]
 
 
@@ -64,6 +70,17 @@ class Answer:
     body: bytes
     content_type: str = ""
 
+    def read_object(self, what: str) -> dict[str, Any]:
+        """Return the JSON object of the answer to the request `what`. Raises BadAnswerError for anything else, such as
+        a captive portal's page."""
+        try:
+            parsed = json.loads(self.body)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise make_foreign_answer(what, self.body.decode("utf-8", "replace"))
+        return parsed
+
 
 class Connection:
     """One API server and our credentials for it. Safe to use from several threads."""
@@ -74,13 +91,14 @@ class Connection:
         self._kubeconfig = kubeconfig
         self._renew = renew
         self._lock = Lock()
-        self._retired: list[ApiClient] = []
+        self._retired: list[urllib3.PoolManager] = []
+        self._failed: tuple[float, str] | None = None
         self.credentials = read_credentials(kubeconfig)
-        self._client = ApiClient(self.credentials.configuration)
+        self._pool = make_pool(self.credentials)
 
     def close(self) -> None:
-        for client in (*self._retired, self._client):
-            client.close()  # type: ignore[no-untyped-call]  # has no types
+        for pool in (*self._retired, self._pool):
+            pool.clear()
 
     def send(self, request: Request) -> Answer:
         """Send a request and return the server's answer. Raises ClusterError for every failure."""
@@ -91,18 +109,27 @@ class Connection:
         )
 
     def renew(self, used: Credentials) -> None:
-        """Read the credentials again, unless another thread has done so since `used` was handed out."""
+        """Read the credentials again, unless another thread has done so since `used` was handed out. A failure holds
+        for some seconds, so that a clean-up of many objects does not run a credential plugin for each."""
         with self._lock:
             if self.credentials is not used:
                 return
-            try:
-                self._renew()
-                self.credentials = read_credentials(self._kubeconfig)
-            except RefusedError as error:
-                text = f"the credentials are no longer accepted: {error}"
-                raise ClusterError(text, kind=ErrorKind.UNAUTHORIZED) from error
-            self._retired.append(self._client)  # another thread may be using it
-            self._client = ApiClient(self.credentials.configuration)
+            if self._failed is None or time.monotonic() > self._failed[0] + _RENEWAL_PAUSE_S:
+                self._failed = self._try_renewal()
+            if self._failed is not None:
+                text = f"the credentials are no longer accepted: {self._failed[1]}"
+                raise ClusterError(text, kind=ErrorKind.UNAUTHORIZED)
+
+    def _try_renewal(self) -> tuple[float, str] | None:
+        """Renew the credentials; return when and why that failed, None where it did not."""
+        try:
+            self._renew()
+            self.credentials = read_credentials(self._kubeconfig, in_run=True)
+        except (RefusedError, OSError) as error:
+            return time.monotonic(), str(error)
+        self._retired.append(self._pool)  # another thread may be using it
+        self._pool = make_pool(self.credentials)
+        return None
 
     def _send_once(self, request: Request) -> Answer:
         used = self.credentials
@@ -123,15 +150,24 @@ class Connection:
         }
         url = f"{self.credentials.server}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
         try:
-            response = self._client.call_api(
-                request.method, url, header_params=headers, body=request.body, _request_timeout=TIMEOUT_S
+            response = self._pool.request(
+                request.method,
+                url,
+                body=None if request.body is None else json.dumps(request.body),
+                headers=headers,
+                timeout=urllib3.Timeout(total=TIMEOUT_S),
+                preload_content=False,
+                redirect=False,
             )
-            body = _read_bounded(response.response, request)
-        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            why = str(error.__cause__ or error)
-            raise make_unanswered(request.what, self.credentials.server, why, kind=kind_of_failure(error)) from None
+            body = _read_bounded(response, request)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            why, kind = _describe_failure(error), kind_of_failure(error)
+            raise make_unanswered(request.what, self.credentials.server, why, kind=kind) from None
         except ValueError as error:
             raise make_unsendable_error(request.what, error) from None
+        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+            place = response.headers.get("Location", "elsewhere")
+            raise make_foreign_answer(request.what, f"{response.status}, a redirect to {place}")
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise make_refusal(request.what, self.credentials.server, response.status, body)
         return Answer(body, str(response.headers.get("Content-Type", "")))
@@ -155,12 +191,30 @@ def make_unsendable_error(what: str, error: Exception) -> ClusterError:
 
 def kind_of_failure(error: Exception) -> ErrorKind:
     """Return the kind of an exception in place of an answer."""
-    tls = error.__context__ if isinstance(error, ApiException) else error.__cause__ or error  # the client makes it text
-    if isinstance(tls, urllib3.exceptions.SSLError) and isinstance(tls.args[0], ssl.SSLCertVerificationError):
+    cause = error.__cause__ or error
+    if isinstance(cause, urllib3.exceptions.SSLError) and isinstance(cause.args[0], ssl.SSLCertVerificationError):
         return ErrorKind.CERTIFICATE
-    if isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+    if isinstance(cause, SocksError):
+        return ErrorKind.REJECTED if cause.permanent else ErrorKind.UNREACHABLE
+    if refused := _TUNNEL.search(str(cause)):
+        return kind_of_proxy_refusal(int(refused[1]))
+    unmade = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+    if isinstance(error, unmade) or isinstance(cause, unmade):
         return ErrorKind.UNREACHABLE
     return ErrorKind.TIMEOUT if isinstance(error, urllib3.exceptions.ReadTimeoutError) else ErrorKind.INTERRUPTED
+
+
+def _describe_failure(error: Exception) -> str:
+    """Format an exception in place of an answer."""
+    text = str(error.__cause__ or error)
+    refused = _TUNNEL.search(text)
+    return f"the proxy answered {refused[1]} {refused[2]}" if refused else text
+
+
+def kind_of_proxy_refusal(status: int) -> ErrorKind:
+    """Return the kind of a proxy's refusal to connect: the API server has not seen the request."""
+    passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    return ErrorKind.UNREACHABLE if passes else ErrorKind.REJECTED
 
 
 def make_unanswered(what: str, server: str, why: str, *, kind: ErrorKind) -> ClusterError:
@@ -172,6 +226,13 @@ def make_refusal(what: str, server: str, status: int, body: bytes) -> ClusterErr
     """Make the error for an answer that is a refusal: one line with the request and the answer."""
     text = f"{what}: {server} answered {status}: {read_status_message(body)}"
     return ClusterError(text, kind=kind_of_refusal(status, body))
+
+
+def make_foreign_answer(what: str, text: str) -> BadAnswerError:
+    """Make the error for an answer that no API server gives; `text` is the answer."""
+    shown = one_line(text)[:_SHOWN]
+    why = f"the answer is not that of a Kubernetes API server: {shown or 'nothing'}"
+    return BadAnswerError(f"{what}: {why}; hint: check `server` in the kubeconfig, and proxies")
 
 
 def kind_of_refusal(status: int, body: bytes = b"") -> ErrorKind:
@@ -203,13 +264,6 @@ def read_status_message(body: bytes) -> str:
         return one_line(text) or "no message"
     message = parsed.get("message") if isinstance(parsed, dict) else None
     return one_line(message if isinstance(message, str) and message else text)
-
-
-def one_line(text: str) -> str:
-    """Format text from elsewhere as a part of a message: on one line, without secrets, and not too long. Secrets are
-    removed before the text is cut, since a secret that is cut would no longer be recognised."""
-    line = " ".join(redact(text).split())
-    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
 
 
 @dataclass(frozen=True)
@@ -274,18 +328,28 @@ class Discovery:
         return tuple(kinds.values()), tuple(broken)
 
     def _api_versions(self) -> list[str]:
-        groups = self._read("/apis")["groups"]
-        preferred = [group["preferredVersion"]["groupVersion"] for group in groups]
-        others = [version["groupVersion"] for group in groups for version in group["versions"]]
-        return list(dict.fromkeys(["v1", *preferred, *others]))
+        def read(answer: dict[str, Any]) -> list[str]:
+            groups = answer["groups"]
+            preferred = [group["preferredVersion"]["groupVersion"] for group in groups]
+            others = [version["groupVersion"] for group in groups for version in group["versions"]]
+            return list(dict.fromkeys(["v1", *preferred, *others]))
+
+        return self._read("/apis", read)
 
     def _kinds_of(self, api_version: str, *, retried: bool = True) -> tuple[KindInfo, ...]:
-        resources = self._read(api_root(api_version), retried=retried).get("resources", ())
-        return tuple(read_kind_info(api_version, one) for one in resources if "/" not in one["name"])
+        def read(answer: dict[str, Any]) -> tuple[KindInfo, ...]:
+            resources = answer.get("resources") or ()
+            return tuple(read_kind_info(api_version, one) for one in resources if "/" not in one["name"])
 
-    def _read(self, path: str, *, retried: bool = True) -> Any:
+        return self._read(api_root(api_version), read, retried=retried)
+
+    def _read(self, path: str, read: Callable[[dict[str, Any]], T], *, retried: bool = True) -> T:
         request = Request(f"reading which kinds {path} serves", "GET", path, retried=retried)
-        return json.loads(self._connection.send(request).body)
+        answer = self._connection.send(request)
+        try:
+            return read(answer.read_object(request.what))
+        except (KeyError, TypeError, AttributeError):
+            raise make_foreign_answer(request.what, answer.body.decode("utf-8", "replace")) from None
 
 
 def read_kind_info(api_version: str, resource: dict[str, Any]) -> KindInfo:

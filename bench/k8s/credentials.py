@@ -6,6 +6,7 @@ is refused here, since the HTTP libraries would show it.
 
 import base64
 import binascii
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -16,13 +17,19 @@ from typing import Any, Final
 import urllib3
 import yaml
 from kubernetes.client import ApiException, Configuration
-from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.config.exec_provider import ExecProvider
-from kubernetes.config.kube_config import ConfigNode, KubeConfigLoader
+from kubernetes.config.kube_config import KubeConfigLoader
 
 from bench.errors import RefusedError
-from bench.system.redaction import format_basic_authorization, register_key, register_secret, split_credentials
+from bench.k8s.plugin import PluginCredentials, run_plugin
+from bench.k8s.proxy import Proxy, choose_proxy
+from bench.system.redaction import (
+    format_basic_authorization,
+    one_line,
+    register_key,
+    register_secret,
+    split_credentials,
+)
 
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -31,69 +38,77 @@ _SECRET_NAME: Final = re.compile(r"token|secret|passw|key", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Everything that a connection needs. `headers` hold the token: they are secret, and never shown."""
+    """Everything that a connection needs. `headers` hold the token: they are secret, and never shown. `server_name` is
+    the name that the server's certificate must have, where the kubeconfig names another than the URL's. `tls` is None
+    for plain HTTP, `proxy` for a direct connection."""
 
-    configuration: Configuration
+    server: str
     headers: dict[str, str] = field(repr=False)
-    proxy_headers: dict[str, str] = field(repr=False)
-
-    @property
-    def server(self) -> str:
-        return str(self.configuration.host).rstrip("/")
-
-    @property
-    def server_name(self) -> str | None:
-        """The name that the server's certificate must have, where the kubeconfig names another than the URL's."""
-        return self.configuration.tls_server_name or None
-
-    @property
-    def proxy(self) -> str | None:
-        configuration = self.configuration
-        if not configuration.proxy or should_bypass_proxies(self.server, configuration.no_proxy or ""):
-            return None
-        return str(configuration.proxy)
-
-    def tls(self) -> ssl.SSLContext | bool:
-        """Return the TLS context for the WebSockets, which the package's own client does not open; True for plain
-        HTTP."""
-        if not self.server.startswith("https:"):
-            return True
-        context = ssl.create_default_context(cafile=self.configuration.ssl_ca_cert)
-        if not self.configuration.verify_ssl:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.configuration.cert_file:
-            context.load_cert_chain(self.configuration.cert_file, self.configuration.key_file)
-        return context
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    proxy: Proxy | None = None
 
 
-def read_credentials(kubeconfig: Path) -> Credentials:
-    """Read the one context of a private kubeconfig; runs its credential plugin if it has one. Raises RefusedError."""
+def read_credentials(kubeconfig: Path, *, in_run: bool = False) -> Credentials:
+    """Read the one context of a private kubeconfig; runs its credential plugin if it has one, which may ask the user,
+    but not `in_run`. Raises RefusedError."""
     content = yaml.safe_load(kubeconfig.read_text("utf-8"))
+    cluster = content["clusters"][0]["cluster"]
     configuration = Configuration()
-    configuration.retries = False  # we retry ourselves, and only what is safe
     where, basic = f"context {content['current-context']}", ""
-    _refuse_credentials_in(str(content["clusters"][0]["cluster"].get("server", "")), where)
+    _refuse_credentials_in(str(cluster.get("server", "")), where)
     try:
         for entry in content.get("users", ()):
             if "exec" in entry["user"]:
-                cluster = content["clusters"][0]["cluster"]
-                entry["user"] = _run_credential_plugin(entry["user"]["exec"], cluster, kubeconfig.parent)
+                found = run_plugin(entry["user"]["exec"], cluster, where=where, in_run=in_run)
+                entry["user"] = _write_plugin_files(found, kubeconfig.parent)
             entry["user"], basic = _prepare_user(entry["user"], where)
         loader = KubeConfigLoader(content, config_base_path="")  # type: ignore[no-untyped-call]  # has no types
         loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
-        raise RefusedError(f"{where}: no usable credentials: {_format_error(error)}") from error
+        raise RefusedError(f"{where}: no usable credentials: {one_line(str(error))}") from error
     except (ValueError, TypeError, KeyError, AttributeError, urllib3.exceptions.HTTPError, ApiException) as error:
         # Its text may have the credentials in it.
         raise RefusedError(f"{where}: no usable credentials: {type(error).__name__}") from None
-    if configuration.key_file:
-        _register_key_file(Path(configuration.key_file))
     token = configuration.get_api_key_with_prefix("BearerToken")
     authorization = f"Bearer {clean_token(token.removeprefix('Bearer '), where)}" if token else basic
+    server = str(configuration.host).rstrip("/")
     return Credentials(
-        configuration, {"authorization": authorization} if authorization else {}, _proxy_headers(configuration, where)
+        server,
+        {"authorization": authorization} if authorization else {},
+        tls=_make_tls(configuration, where) if server.startswith("https:") else None,
+        server_name=configuration.tls_server_name or None,
+        proxy=choose_proxy(cluster, server, os.environ, where),
     )
+
+
+def _make_tls(configuration: Configuration, where: str) -> ssl.SSLContext:
+    """Return the TLS settings of a kubeconfig. Certificates are verified without VERIFY_X509_STRICT, which Python sets
+    since 3.13: authorities of many clusters have no key identifiers, and kubectl takes them. Raises RefusedError."""
+    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    try:
+        for file in filter(None, files):
+            Path(file).read_bytes()  # OpenSSL does not name the file that it cannot read
+        if configuration.key_file:
+            register_key(Path(configuration.key_file).read_text("utf-8", "replace"))
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file, password=_refuse_passphrase)
+    except ssl.SSLError as error:
+        named = ", ".join(str(file) for file in files if file)
+        raise RefusedError(f"{where}: its certificates or key cannot be used ({named}): {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{where}: its certificates or key cannot be used: {one_line(str(error))}") from None
+    return context
+
+
+def _refuse_passphrase() -> str:
+    """Refuse an encrypted key, for which OpenSSL would ask on the terminal."""
+    raise ValueError("the client key is encrypted, which no kubeconfig has a passphrase for")
 
 
 def register_user(user: Mapping[str, Any]) -> None:
@@ -167,48 +182,13 @@ def _refuse_credentials_in(server: str, where: str) -> None:
         raise RefusedError(f"{where}: its server has a user in its URL; hint: put username and password under users")
 
 
-def _proxy_headers(configuration: Configuration, where: str) -> dict[str, str]:
-    """Move a proxy's password from its URL, which is in messages of the HTTP libraries, into a header."""
-    if not configuration.proxy:
-        return {}
-    url = str(configuration.proxy).strip()
-    url = url if "://" in url else f"http://{url}"  # as in HTTPS_PROXY, for many tools
-    try:
-        clean, pair = split_credentials(url)
-    except ValueError as error:
-        raise RefusedError(f"{where}: its proxy-url cannot be used: {error}") from None
-    if should_bypass_proxies(str(configuration.host), configuration.no_proxy or ""):
-        return {}
-    if _CONTROL.search(url) or not re.match(r"https?://[^/?#@]", clean):
-        raise RefusedError(f"{where}: its proxy-url cannot be used: write http://HOST:PORT or https://HOST:PORT")
-    headers = {"proxy-authorization": _make_basic_header(pair, f"{where}: its proxy-url")} if pair else {}
-    configuration.proxy, configuration.proxy_headers = clean, headers or None
-    return headers
-
-
-def _register_key_file(path: Path) -> None:
-    """Register a private key; one that is not readable is refused where it is used."""
-    try:
-        register_key(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return
-
-
-def _run_credential_plugin(settings: dict[str, Any], cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a user as the credential plugin describes it; keys and certificates become private files next to the
+def _write_plugin_files(found: PluginCredentials, folder: Path) -> dict[str, Any]:
+    """Return a user as a credential plugin described it; key and certificate become private files next to the
     kubeconfig."""
-    provider = ExecProvider(  # type: ignore[no-untyped-call]
-        ConfigNode("exec", settings),  # type: ignore[no-untyped-call]
-        None,
-        ConfigNode("cluster", cluster),  # type: ignore[no-untyped-call]
-    )
-    status: dict[str, str] = provider.run()  # type: ignore[no-untyped-call]
-    user: dict[str, Any] = {"token": status["token"]} if status.get("token") else {}
-    for key, entry in (("clientCertificateData", "client-certificate"), ("clientKeyData", "client-key")):
-        if status.get(key):
-            user[entry] = str(write_private_file(folder / f"plugin-{entry}.pem", status[key].encode()))
-    if not user:
-        raise ConfigException(f"{settings['command']} answered with neither a token nor a certificate")
+    user: dict[str, Any] = {"token": found.token} if found.token else {}
+    for text, entry in ((found.certificate, "client-certificate"), (found.key, "client-key")):
+        if text:
+            user[entry] = str(write_private_file(folder / f"plugin-{entry}.pem", text.encode()))
     return user
 
 
@@ -218,7 +198,3 @@ def write_private_file(path: Path, content: bytes) -> Path:
     path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(content)
     return path
-
-
-def _format_error(error: Exception) -> str:
-    return " ".join(str(error).split())

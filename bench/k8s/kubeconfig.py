@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ import yaml
 from bench.errors import ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster, connect
 from bench.k8s.credentials import register_user, write_private_file
+from bench.k8s.kubeconfig_types import CLUSTER_TYPES, CONTEXT_TYPES, USER_TYPES, require_types
 from bench.k8s.retry import REQUEST, RetryPolicy, retry
 from bench.system.cancellation import CancelToken
 from bench.system.timing import DEFAULT, Timing
@@ -37,6 +38,7 @@ _PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
 # Keys that name a file, or hold its content under `<key>-data`.
 _CLUSTER_FILES = ("certificate-authority",)
 _USER_FILES = ("client-certificate", "client-key")
+_TLS_KEYS = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name")
 
 
 @contextmanager
@@ -96,11 +98,13 @@ def connect_context(context: str | None, *, private_folder: Path, timing: Timing
     """Connect like `open_cluster`, without a first request to the API server."""
     paths = kubeconfig_paths(os.environ)
     chosen = read_context(paths, context)
+    # What is read once, such as a pipe, has nothing more to read.
+    lasting = tuple(path for path in paths if path.is_file())
     private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="kubeconfig-", dir=private_folder))
     try:
         kubeconfig = write_private_kubeconfig(chosen, folder)
-        renew = partial(_renew_credentials, paths, chosen, folder)
+        renew = partial(_renew_credentials, lasting, chosen, folder)
         with connect(
             kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew, timing=timing
         ) as cluster:
@@ -119,51 +123,96 @@ def require_server(cluster: Cluster, policy: RetryPolicy, *, watch: CancelToken 
             raise
         why = f"{error}"
         if error.kind is ErrorKind.UNAUTHORIZED:
-            why = f"{cluster.server} does not accept its credentials; hint: log in again"
+            why = f"{cluster.server} does not accept its credentials; hint: log in again ({error})"
         raise RefusedError(f"context {cluster.context}: {why}") from error
 
 
 def _renew_credentials(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
     """Write newer credentials of the same user for the same cluster; nothing else can change during a run."""
+    if not paths:
+        return
     newer = read_context(paths, pinned.name)
     if newer.cluster.get("server") == pinned.cluster.get("server") and newer.user_name == pinned.user_name:
         write_private_kubeconfig(newer, folder)
 
 
 def kubeconfig_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the files that exist, of those in KUBECONFIG (or of ~/.kube/config, if it is not set)."""
+    """Return the files that exist, of those in KUBECONFIG (or of ~/.kube/config, if it is not set). Raises
+    RefusedError."""
     named = environment.get("KUBECONFIG", "")
-    paths = [Path(part).expanduser() for part in named.split(os.pathsep) if part] or [DEFAULT_PATH.expanduser()]
-    there = tuple(path for path in paths if path.exists())
+    try:
+        paths = [Path(part).expanduser() for part in named.split(os.pathsep) if part] or [DEFAULT_PATH.expanduser()]
+        there = tuple(path for path in paths if _exists(path))
+    except RuntimeError as error:  # the user has no home
+        raise RefusedError(f"there is no kubeconfig: {error}; hint: set KUBECONFIG") from None
     if not there:
         source = "KUBECONFIG names" if named else "without KUBECONFIG it would be"
         raise RefusedError(f"there is no kubeconfig: {source} {', '.join(map(str, paths))}, which does not exist")
     return there
 
 
+def _exists(path: Path) -> bool:
+    """Return whether a file exists. Raises RefusedError where that cannot be known, which is no reason to go on without
+    it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {why}") from None
+    return True
+
+
 def read_context(paths: tuple[Path, ...], name: str | None) -> Context:
     """Read the named context from one or more kubeconfigs; of entries with the same name, the first counts."""
-    contexts, clusters, users = (_read_entries(paths, kind) for kind in ("contexts", "clusters", "users"))
+    parsed = [(path, _parse(path)) for path in paths]
+    contexts, clusters, users = (_read_entries(parsed, kind) for kind in ("contexts", "clusters", "users"))
     listed = f"contexts in {', '.join(map(str, paths))}: {', '.join(contexts) or 'none'}"
     if not name:
         raise RefusedError(f"a cluster is used only when it is named; hint: give --context NAME; {listed}")
     if name not in contexts:
         raise RefusedError(f"there is no context {name}; {listed}")
     context = contexts[name]
-    cluster_name, user_name = context.get("cluster", ""), context.get("user", "")
-    if not clusters.get(cluster_name, {}).get("server"):
-        raise RefusedError(f"context {name}: its cluster {cluster_name!r} is not in {', '.join(map(str, paths))}")
-    user = users.get(user_name, {})
+    require_types(context, CONTEXT_TYPES, f"context {name}")
+    cluster_name, user_name = context.get("cluster") or "", context.get("user") or ""
+    cluster, user = (_drop_nulls(one) for one in (clusters.get(cluster_name, {}), users.get(user_name, {})))
     register_user(user)
-    return Context(name, cluster_name, clusters[cluster_name], user_name, user)
+    require_types(cluster, CLUSTER_TYPES, f"context {name}: its cluster")
+    require_types(user, USER_TYPES, f"context {name}: its user")
+    if not cluster.get("server"):
+        raise RefusedError(f"context {name}: its cluster {cluster_name!r} is not in {', '.join(map(str, paths))}")
+    if user_name and user_name not in users:
+        raise RefusedError(f"context {name}: its user {user_name!r} is not in {', '.join(map(str, paths))}")
+    return Context(name, cluster_name, {**cluster, "server": _complete_server(cluster)}, user_name, user)
 
 
-def _read_entries(paths: tuple[Path, ...], kind: str) -> dict[str, dict[str, Any]]:
+def _drop_nulls(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _complete_server(cluster: Mapping[str, Any]) -> str:
+    """Return an API server's URL with its scheme, which kubectl takes from the other settings where it is missing."""
+    server = str(cluster["server"]).strip()
+    if "://" in server:
+        return server
+    has_tls = any(cluster.get(key) for key in _TLS_KEYS)
+    return f"{'https' if has_tls else 'http'}://{server}"
+
+
+def _read_entries(parsed: Sequence[tuple[Path, dict[str, Any]]], kind: str) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        for entry in _parse(path).get(kind) or ():
+    for path, file in parsed:
+        listed = file.get(kind) or []
+        if not isinstance(listed, list):
+            raise RefusedError(f"{path}: {kind} is not a list")
+        for entry in listed:
             try:
-                name, content = entry["name"], entry[kind.removesuffix("s")] or {}
+                name, content = entry["name"], entry.get(kind.removesuffix("s")) or {}
+                if not isinstance(name, str):
+                    raise RefusedError(
+                        f"{path}: an entry of {kind} has a name that is not text; hint: put it in quotes"
+                    )
                 entries.setdefault(name, _make_paths_absolute(content, path.absolute().parent))
             except (AttributeError, KeyError, TypeError) as error:
                 raise RefusedError(f"{path}: an entry of {kind} is not one of a kubeconfig") from error
@@ -177,10 +226,12 @@ def _parse(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise RefusedError(f"{path}: cannot be read as a kubeconfig: {at}: not valid YAML") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
-    if not content:
-        raise RefusedError(f"{path}: this kubeconfig is empty")
+    except OSError as error:
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:  # some show what they have read
+        raise RefusedError(f"{path}: cannot be read as a kubeconfig: it is not valid YAML in UTF-8") from error
+    if content is None:
+        return {}  # an empty file, as kubectl takes it
     if not isinstance(content, dict):
         raise RefusedError(f"{path}: this is not a kubeconfig")
     return content
@@ -188,11 +239,12 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _make_paths_absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths from the kubeconfig's folder, also in a copy elsewhere."""
-    keys = (key for key in (*_CLUSTER_FILES, *_USER_FILES, "tokenFile") if content.get(key))
-    files: dict[str, Any] = {key: str(folder / content[key]) for key in keys}
-    command = (content.get("exec") or {}).get("command", "")
-    if "/" in command:
-        files["exec"] = {**content["exec"], "command": str(folder / command)}
+    keys = (key for key in (*_CLUSTER_FILES, *_USER_FILES, "tokenFile") if isinstance(content.get(key), str))
+    files: dict[str, Any] = {key: str(folder / content[key]) for key in keys if content[key]}
+    plugin = content.get("exec")
+    command = plugin.get("command") if isinstance(plugin, dict) else None
+    if isinstance(plugin, dict) and isinstance(command, str) and "/" in command:
+        files["exec"] = {**plugin, "command": str(folder / command)}
     return {**content, **files}
 
 

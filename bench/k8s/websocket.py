@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -21,14 +22,15 @@ from bench.errors import ClusterError, ErrorKind
 from bench.k8s.connection import (
     Connection,
     Request,
-    kind_of_refusal,
+    kind_of_proxy_refusal,
     make_refusal,
     make_unanswered,
     make_unsendable_error,
-    one_line,
 )
 from bench.k8s.credentials import Credentials
 from bench.k8s.retry import may_repeat, retry_async
+from bench.k8s.socks import SocksError, SocksProxy
+from bench.system.redaction import one_line
 
 CHUNK = 32 * 1024
 """Bytes in one message to the server."""
@@ -39,14 +41,43 @@ _CONNECT_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 1.0
 
 
+class _SocksConnector(aiohttp.BaseConnector):
+    """Connects through a SOCKS proxy, which aiohttp itself does not; adds each socket to `opened`."""
+
+    def __init__(self, proxy: SocksProxy, tls: ssl.SSLContext | None, opened: list[socket.socket]) -> None:
+        super().__init__()
+        self._proxy, self._tls, self._opened = proxy, tls, opened
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ARG002  # aiohttp's signature
+        host, port = str(req.url.host), int(req.url.port)
+        tcp = await asyncio.to_thread(self._proxy.connect, host, port, timeout_s=_CONNECT_TIMEOUT_S)
+        self._opened.append(tcp)
+        tcp.setblocking(False)
+        name = (req.server_hostname or host) if self._tls else None
+        try:
+            _, protocol = await self._loop.create_connection(
+                self._factory, sock=tcp, ssl=self._tls, server_hostname=name
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        return protocol
+
+
 class _StreamConnection:
     """One connection to the API server, for one stream. It ends at once, whatever is still to be written: a clean close
     would wait for a server that may have stopped reading, and outlive the event loop."""
 
-    def __init__(self, tls: ssl.SSLContext | bool) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         self.stream: aiohttp.ClientWebSocketResponse | None = None
         self._tcp: list[socket.socket] = []
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, socket_factory=self._make))
+        proxy = credentials.proxy
+        if proxy is not None and proxy.socks is not None:
+            connector: aiohttp.BaseConnector = _SocksConnector(proxy.socks, credentials.tls, self._tcp)
+        else:
+            connector = aiohttp.TCPConnector(ssl=credentials.tls or True, socket_factory=self._make)
+        self.session = aiohttp.ClientSession(connector=connector)
 
     def _make(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
@@ -101,8 +132,8 @@ async def _open(
         if error.status != HTTPStatus.UNAUTHORIZED or renewed:
             raise await asyncio.to_thread(_explain_refusal, connection, request, error) from error
     except aiohttp.ClientHttpProxyError as error:
-        what = f"{request.what}: the proxy for {used.server} answered {error.status}"
-        raise ClusterError(f"{what}: {one_line(error.message)}", kind=kind_of_refusal(error.status)) from None
+        why = f"the proxy answered {error.status} {one_line(error.message)}"
+        raise make_unanswered(request.what, used.server, why, kind=kind_of_proxy_refusal(error.status)) from None
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         why = str(error) or "no answer in time"
         raise make_unanswered(request.what, used.server, why, kind=kind_of_failure(error)) from error
@@ -114,6 +145,8 @@ async def _open(
 
 def kind_of_failure(error: aiohttp.ClientConnectionError | TimeoutError) -> ErrorKind:
     """Return the kind of an exception in place of a stream."""
+    if isinstance(refused := error.__cause__, SocksError):
+        return ErrorKind.REJECTED if refused.permanent else ErrorKind.UNREACHABLE
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ErrorKind.CERTIFICATE
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -124,7 +157,8 @@ def kind_of_failure(error: aiohttp.ClientConnectionError | TimeoutError) -> Erro
 async def _connect(
     credentials: Credentials, request: Request, protocols: Sequence[str]
 ) -> tuple[_StreamConnection, aiohttp.ClientWebSocketResponse]:
-    opened = _StreamConnection(credentials.tls())
+    opened, proxy = _StreamConnection(credentials), credentials.proxy
+    via = None if proxy is None or proxy.socks else proxy
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             stream = opened.stream = await opened.session.ws_connect(
@@ -133,8 +167,8 @@ async def _connect(
                 protocols=protocols,
                 max_msg_size=_MOST_BYTES,
                 autoclose=False,
-                proxy=credentials.proxy,
-                proxy_headers=credentials.proxy_headers or None,
+                proxy=via.url if via else None,
+                proxy_headers=(via.headers or None) if via else None,
                 server_hostname=credentials.server_name,
             )
     except BaseException:

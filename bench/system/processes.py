@@ -4,13 +4,17 @@ Every process is recorded in the journal before it is started, has the run's id 
 session (so that Ctrl-C reaches only meshbench) and is killed with its parent (Linux's parent-death signal).
 """
 
+import codecs
 import ctypes
+import math
 import os
 import resource
 import secrets
+import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +35,8 @@ Role = Literal["service", "sidecar", "generator", "control-plane", "node", "nois
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
 RUN_ID_FILE = "meshbench-run-id"  # the file with the run's id in a working folder
 STOP_TIMEOUT_S = 10.0
+_CHUNK = 64 * 1024
+_MOST_OUTPUT = 1024 * 1024  # of each output of `run_program`
 _SAME_START_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -249,6 +255,85 @@ def _limit_child(most_bytes: int) -> None:
 def _read_all(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A program that ended: its exit code, negative for a signal, and what it wrote. `is_complete` is False where that
+    was more than it may write."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: str
+    is_complete: bool = True
+
+
+def run_program(argv: Sequence[str], *, env: Mapping[str, str], on_terminal: bool, timeout_s: float | None) -> Ran:
+    """Run a program that may ask the user: on the terminal it has our standard input, and its messages are shown as
+    they come; else it has no input, and Ctrl-C does not reach it. What it starts in the background, such as an agent,
+    stays.
+
+    Raises OSError where it cannot be started, and TimeoutError where it does not end in time.
+    """
+    popen = subprocess.Popen(
+        argv,
+        stdin=None if on_terminal else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        start_new_session=not on_terminal,
+    )
+    try:
+        return _collect(popen, show=on_terminal, timeout_s=timeout_s)
+    except BaseException:
+        popen.kill()
+        popen.wait()
+        if not on_terminal:
+            _end_session(popen.pid)
+        raise
+    finally:
+        for pipe in (popen.stdout, popen.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _collect(popen: "subprocess.Popen[bytes]", *, show: bool, timeout_s: float | None) -> Ran:
+    """Read what a program writes until it ends; a program that it leaves behind may keep the pipes open."""
+    deadline_s = time.monotonic() + timeout_s if timeout_s else math.inf
+    written: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+    shown, is_complete = codecs.getincrementaldecoder("utf-8")("replace"), True
+    with selectors.DefaultSelector() as selector:
+        for name in written:
+            selector.register(getattr(popen, name), selectors.EVENT_READ, name)
+        while selector.get_map():
+            has_ended = popen.poll() is not None
+            ready = selector.select(POLL_S)
+            for key, _ in ready:
+                data = os.read(key.fd, _CHUNK)
+                if not data:
+                    selector.unregister(key.fileobj)
+                    continue
+                kept = written[key.data]
+                is_complete = is_complete and len(kept) + len(data) <= _MOST_OUTPUT
+                kept += data[: _MOST_OUTPUT - len(kept)]
+                if show and key.data == "stderr":
+                    sys.stderr.write(shown.decode(data))
+                    sys.stderr.flush()
+            if has_ended and not ready:
+                break
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"it did not end within {timeout_s:.0f} s")
+    return Ran(
+        _wait(popen, deadline_s), bytes(written["stdout"]), written["stderr"].decode("utf-8", "replace"), is_complete
+    )
+
+
+def _wait(popen: "subprocess.Popen[bytes]", deadline_s: float) -> int:
+    """Wait for a program that has closed its output."""
+    try:
+        return popen.wait(None if math.isinf(deadline_s) else max(0.0, deadline_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError("it did not end in time") from None
 
 
 def identify_this_process() -> dict[str, float]:

@@ -19,6 +19,7 @@ REPLACEMENT: Final = "REDACTED"
 
 _SHORTEST: Final = 6  # shorter ones are parts of ordinary words
 _SHORTEST_WORD: Final = 12  # of one kind of letters alone: it may be a name that the records need
+_LONGEST_TEXT: Final = 2000  # characters of a text from elsewhere in a message
 _SHORTEST_LINE: Final = 16  # of a key's lines
 
 _KEYS: Final = (
@@ -224,6 +225,13 @@ def redact_values(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: redact_values(one) for key, one in value.items()}
     return [redact_values(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def one_line(text: str) -> str:
+    """Format text from elsewhere as a part of a message: on one line, without secrets and control characters, and not
+    too long. Secrets are removed before the text is cut, since a secret that is cut would no longer be recognised."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in redact(text)).split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
 
 
 def redact(text: str) -> str:

@@ -386,6 +386,56 @@ def test_invalid_header_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not caught.value.is_retryable
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "<html>log in to the wireless network"),
+        (200, ""),
+        (200, "[]"),
+        (200, "null"),
+        (200, "[" * 100_000),
+        (200, '{"gitVersion": 3}'),
+        (200, '{"status": "up"}'),
+        (302, "moved"),
+        (307, ""),
+    ],
+)
+def test_server_that_is_no_api_server_is_named(tmp_path: Path, answer: tuple[int, str]) -> None:
+    """A captive portal, a login page or a wrong address: one line, without a retry, whatever is asked first."""
+    status, body = answer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if status > 300:
+                self.send_header("Location", "https://portal.example/login")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
+            """Log nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    _write(tmp_path / "config", f"http://127.0.0.1:{server.server_address[1]}", "first")
+    try:
+        with connect(
+            tmp_path / "config", context="fake", cluster_name="fake", renew=lambda: None, timing=Timing(request_s=5)
+        ) as cluster:
+            for ask in (lambda: cluster.version, cluster.kinds):
+                with pytest.raises(BadAnswerError, match="is not that of a Kubernetes API server: ") as caught:
+                    ask()
+                assert "\n" not in str(caught.value)
+                assert len(str(caught.value)) < 400
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def test_endless_response_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log has a requested limit and an enforced one."""
     monkeypatch.setattr("bench.k8s.client._LOG_BYTES", 1000)

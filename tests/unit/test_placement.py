@@ -382,6 +382,19 @@ def test_warns_where_a_gateways_pods_cannot_be_placed() -> None:
     assert [one.status for one in find_results("gateway", examine(asked, dedicated_nodes()))] == ["error"]
 
 
+def test_warns_of_a_placement_without_effect() -> None:
+    """A control plane that is there already stays where it is, and not every scenario has a mesh or a gateway."""
+    sets = ("placement.mesh.node_selector=role=workload", "placement.gateway.node_selector=role=workload")
+    resolved, cluster = smoke(*sets), fake(objects={"Node": dedicated_nodes()})
+    chosen = options(placement=resolved.scenario.placement, existing_mesh=True)
+    found = find_results("placement", examine_cluster(cluster, resolved, chosen))
+    assert [(one.status, one.detail) for one in found] == [
+        ("warning", "placement.mesh has no effect: the mesh is installed already, and stays where it is"),
+        ("warning", "placement.gateway has no effect: no configuration has a gateway"),
+    ]
+    assert find_results("placement", examine(smoke(), dedicated_nodes())) == []
+
+
 def test_every_part_has_a_key() -> None:
     """The table of parts and the model have the same names."""
     assert {*PARTS, "namespaces"} == {*Placement.model_fields}

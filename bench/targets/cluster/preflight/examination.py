@@ -15,7 +15,7 @@ from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.resolved import ResolvedScenario
 from bench.meshes.rights import Need
 from bench.scenario.model import Scenario
-from bench.scenario.placement import PARTS, Placement
+from bench.scenario.placement import NO_PLACEMENT, PARTS, Part, Placement
 from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
@@ -95,6 +95,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         examine_version(cluster.version, nodes),
         *examine_nodes(nodes, options.placement),
         *_examine_made_gateways(planned, options.placement),
+        *_examine_idle_parts(resolved, options),
         *tools,
         *refusals,
         *planned.telemetry,
@@ -165,6 +166,22 @@ def _list_used_nodes(nodes: Sequence[Object], placement: Placement) -> tuple[Obj
     """Return the nodes that take pods of any part."""
     used = {node_name(one) for part in PARTS for one in schedulable_nodes(nodes, constraints_of(placement.of(part)))}
     return tuple(node for node in nodes if node_name(node) in used)
+
+
+def _examine_idle_parts(resolved: ResolvedScenario, options: ClusterOptions) -> tuple[CheckResult, ...]:
+    """Check parts that are placed, and that the run has not."""
+    idle: dict[Part, str] = {}
+    if options.existing_mesh:
+        idle["mesh"] = "the mesh is installed already, and stays where it is"
+    elif not meshes_of(resolved.scenario):
+        idle["mesh"] = "no configuration has a mesh"
+    if not any(one.application.gateway for one in resolved.configurations):
+        idle["gateway"] = "no configuration has a gateway"
+    return tuple(
+        CheckResult("placement", "warning", f"placement.{part} has no effect: {why}", "leave it out")
+        for part, why in idle.items()
+        if getattr(options.placement, part) != NO_PLACEMENT.application
+    )
 
 
 def _examine_made_gateways(planned: PodPlan, placement: Placement) -> tuple[CheckResult, ...]:
