@@ -24,7 +24,6 @@ def options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--think-time", type=float, default=0.1, help="Seconds from a response to the next request")
     parser.add_argument("--versions", default="{}", help='Expected version of reviews, or any: {"reviews": "v3"}')
     parser.add_argument("--logged-in", default="{}", help='Users to log in, and theirs: {"Marco": {"reviews": "v2"}}')
-    parser.add_argument("--virtual-host", default="", help="Host header to send instead of the address's")
 
 
 class Reader(FastHttpUser):
@@ -60,19 +59,15 @@ class Reader(FastHttpUser):
 
     def log_in(self, user: str) -> None:
         """Log in with any password; the session keeps the cookie."""
-        headers = {**self.headers(), "Content-Type": "application/x-www-form-urlencoded"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
         form = urlencode({"username": user, "passwd": ""})
         self.client.post("/login", form, name="login", headers=headers, allow_redirects=False)
-
-    def headers(self) -> dict[str, str]:
-        host = self.environment.parsed_options.virtual_host
-        return {"Host": host} if host else {}
 
     @task
     def product_page(self) -> None:
         """Request the page, and record a failure unless it is complete: Bookinfo responds with 200 when its back ends
         are down."""
-        with self.client.get("/productpage", name=self.page, headers=self.headers(), catch_response=True) as response:
+        with self.client.get("/productpage", name=self.page, catch_response=True) as response:
             problem = find_problem(response.content or b"", self.versions) if response.status_code == 200 else None
             if problem:
                 response.failure(problem)

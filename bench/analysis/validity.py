@@ -89,6 +89,10 @@ RULES: Final[dict[IssueCode, Rule]] = {
         False, "give requests that differ only in their URL a common name: self.client.get(url, name='/item')"
     ),
     IssueCode.OWN_WAITS: Rule(False),
+    IssueCode.OFF_TARGET: Rule(
+        True, "a load may only reach the entry of the application: name it by its Service, or request a path"
+    ),
+    IssueCode.USER_ERRORS: Rule(True, "tasks that raise an exception do not send what they should; read load.log"),
     IssueCode.PROOF: Rule(True, "the trial did not measure its configuration; see proof.json"),
     IssueCode.UNPROVEN: Rule(
         True, "there is no proof that the trial measured its configuration; run again", retryable=True
@@ -131,6 +135,12 @@ RULES: Final[dict[IssueCode, Rule]] = {
 def make_issue(code: IssueCode, detail: str) -> Issue:
     """Return an issue, which is a reason where it invalidates a trial."""
     return Issue(code=code, severity="reason" if RULES[code].invalidates else "warning", detail=detail)
+
+
+def judge_user_errors(errors: int, tasks: int, first: str) -> Issue:
+    """Return the issue of tasks that raised an exception: few of them leave a trial valid."""
+    found = make_issue(IssueCode.USER_ERRORS, f"{errors} of {tasks} tasks raised an exception, the first: {first}")
+    return found if errors > MOST_ERRORS * tasks else found.model_copy(update={"severity": "warning"})
 
 
 def format_issue(issue: Issue) -> str:

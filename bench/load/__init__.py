@@ -1,4 +1,4 @@
-"""The load: modules that run inside Locust (`recorder`, `pacing`, `timing`), and Locust's control (`generator`)."""
+"""The load: modules that run inside Locust (`recorder` and what it imports), and Locust's control (`generator`)."""
 
 from pathlib import Path
 

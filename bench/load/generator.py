@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +44,9 @@ _NAMES_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec:
-    """The load to generate. `address` is host:port; `virtual_host` the Host header to send there. `helpers` are the
+    """The load to generate. `address` is host:port, where connections to `virtual_host` and the other `names` of the
+    entry are led; Locust's host is `virtual_host`. `ready` is what a valid answer is, as JSON, and `login` the name of
+    logins. `helpers` are the
     files that travel with the locustfile, as paths relative to its folder; `options`, `env` and tags are the
     scenario's for it. `logged_in` are users that half of the load logs in as, each with the `versions` that its pages
     must show. `check` is the module by which the locustfile checks them, if it has one. A `held` load starts with users
@@ -73,6 +75,9 @@ class LoadSpec:
     held: bool = False
     block_s: float = 0.0
     think_time_chosen: bool = False
+    names: tuple[str, ...] = ()
+    ready: str = ""
+    login: str = ""
 
     @property
     def most_bytes(self) -> int:
@@ -100,12 +105,14 @@ class LoadSpec:
         that meshbench does not end it."""
         options = {
             "--locustfile": f"{recorder},{locustfile}",
-            "--host": f"http://{self.address}",
+            "--host": f"http://{self.virtual_host}",
             "--users": self.users,
             "--spawn-rate": self.users,
             "--meshbench-arrival-rate": self.rate_per_s or 0,
             "--meshbench-seed": self.seed,
             "--meshbench-record-to": folder,
+            "--meshbench-lead": f"{self.address}={','.join((self.virtual_host, *self.names))}",
+            **({"--meshbench-ready": self.ready} if self.ready else {}),
             "--run-time": f"{self.bound_s:.0f}s",
             "--stop-timeout": IN_FLIGHT_TIMEOUT_S,
             "--exit-code-on-error": 0,  # failed requests are a result, not a crash
@@ -152,7 +159,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class LoadOutcome:
     """The result of a load: its windows, its samples, and the generator's own statistics. `zero_ns` is meshbench's
-    monotonic clock at the zero of the samples' clock."""
+    monotonic clock at the zero of the samples' clock. `is_mixed` is whether other requests than for the application's
+    page, and logins, were sent."""
 
     windows: tuple[Window, ...]
     warmup_extended: bool
@@ -162,6 +170,7 @@ class LoadOutcome:
     resources: ResourceTrace | None = None
     zero_ns: int = 0
     pace: PaceRecord | None = None
+    is_mixed: bool = False
     issues: tuple[Issue, ...] = ()
 
     @property
@@ -382,13 +391,16 @@ class RunningLoad:
                 options=own.options,
             ),
             pace=measure_pace(tasks, self.windows),
+            is_mixed=not {self.spec.login}.issuperset(own.unusual),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             zero_ns=self.generator.zero_ns(),
             resources=resources,
-            issues=tuple(self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), own, samples)),
+            issues=tuple(
+                self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), own, samples, len(tasks))
+            ),
         )
 
-    def _find_issues(self, problem: str, own: Account, samples: Samples) -> Iterator[Issue]:
+    def _find_issues(self, problem: str, own: Account, samples: Samples, tasks: int) -> Iterator[Issue]:
         """Yield why the load was cut short, if it was, and the generator's warnings."""
         if self.interruption:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.interruption)
@@ -399,8 +411,22 @@ class RunningLoad:
         yield from self.generator.issues()
         if own.options is not None and THINK_TIME not in own.options and self.spec.think_time_chosen:
             yield checks.make_issue(IssueCode.OWN_WAITS, _OWN_WAITS)
+        if own.off_target:
+            counts = ", ".join(f"{count} to {where}" for where, count in own.off_target.items())
+            yield checks.make_issue(IssueCode.OFF_TARGET, f"connections were refused: {counts}")
+        if own.user_errors:
+            yield checks.judge_user_errors(own.user_errors, max(tasks, own.user_errors), own.first_error)
         if self.hopeless and not samples.ok.any():
             yield checks.make_issue(IssueCode.ENDED_EARLY, self.hopeless)
+
+
+def list_entry_names(definition: ApplicationDefinition, namespaces: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of an application's entry, with its port, by which it may be called in a cluster: in the
+    namespaces of its manifests, and in these."""
+    service, _, port = (definition.entry or "").rpartition(":")
+    spaces = dict.fromkeys((*(definition.namespaces or ()), definition.home, *namespaces))
+    full = (f"{service}.{space}{suffix}" for space in spaces for suffix in ("", ".svc", ".svc.cluster.local"))
+    return tuple(f"{name}:{port}" for name in (service, *full)) if service else ()
 
 
 def make_load_spec(
@@ -411,14 +437,20 @@ def make_load_spec(
     address: str,
     virtual_host: str,
     locust: LocustFolder,
+    namespaces: Iterable[str],
     seed: int,
     scenario: Scenario,
 ) -> LoadSpec:
-    """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`. The
-    scenario's design decides whether it shares the time of its block with others."""
+    """Return the generator's specification: the load of a configuration, for its user groups, at `host:port`, which is
+    the entry of an application in these namespaces. The scenario's design decides whether it shares the time of its
+    block with others."""
+    ready, login = definition.ready, definition.login
     return LoadSpec(
         address=address,
         virtual_host=virtual_host,
+        names=list_entry_names(definition, namespaces),
+        ready=json.dumps({"path": ready.path, "status": ready.status, "contains": ready.contains}),
+        login=login.requests if login else "",
         locustfile=locust.locustfile,
         helpers=locust.helpers,
         options=load.options,

@@ -6,7 +6,8 @@ Every function raises ValueError for invalid content. Incomplete content is no e
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -38,7 +39,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Locust's own statistics; None where they lack one. `options` are the offered options that the locustfile has."""
+    """Locust's own statistics; None where they lack one. `options` are the offered options that the locustfile has,
+    `unusual` the names of requests that are not the application's page, `user_errors` exceptions of tasks, `off_target`
+    the refused connections by address."""
 
     locust_requests: int = 0
     locust_failures: int = 0
@@ -48,6 +51,10 @@ class Account:
     clock_step_ms: float = 0.0
     problem: str = ""
     options: tuple[str, ...] | None = None
+    unusual: tuple[str, ...] = ()
+    user_errors: int = 0
+    first_error: str = ""
+    off_target: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_start(content: bytes) -> Start | None:
@@ -65,9 +72,8 @@ def parse_account(content: bytes) -> Account | None:
     found = _parse_object(content)
     if found is None:
         return None
-    problem, p95_ms = found.get("problem", ""), found.get("locust_p95_ms")
-    if not isinstance(problem, str):
-        raise ValueError("problem is not a string")
+    problem, p95_ms = _read_text(found, "problem"), found.get("locust_p95_ms")
+    first_error = _read_text(found, "first_error")
     return Account(
         locust_requests=_read_count(found, "locust_requests", default=0),
         locust_failures=_read_count(found, "locust_failures", default=0),
@@ -80,6 +86,10 @@ def parse_account(content: bytes) -> Account | None:
         clock_step_ms=_read_number({"clock_step_ms": 0.0, **found}, "clock_step_ms", lowest=0, highest=_LARGEST),
         problem=clean_text(problem, _LONGEST_PROBLEM),
         options=_read_texts(found, "options") if "options" in found else None,
+        unusual=_read_texts(found, "unusual") if "unusual" in found else (),
+        user_errors=_read_count(found, "user_errors", default=0),
+        first_error=clean_text(first_error, _LONGEST_PROBLEM),
+        off_target=_read_counts(found, "off_target"),
     )
 
 
@@ -159,6 +169,20 @@ def _read_count(found: dict[str, Any], key: str, *, default: int | None = None) 
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         raise ValueError(f"{key} is not a whole number of at least 0")
     return value
+
+
+def _read_text(found: dict[str, Any], key: str) -> str:
+    value = found.get(key, "")
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is not a string")
+    return value
+
+
+def _read_counts(found: dict[str, Any], key: str) -> dict[str, int]:
+    counts = found.get(key, {})
+    if not isinstance(counts, dict) or len(counts) > _MOST_TEXTS:
+        raise ValueError(f"{key} is not an object of up to {_MOST_TEXTS} numbers")
+    return {clean_text(name, _LONGEST_PROBLEM): _read_count(counts, name) for name in counts}
 
 
 def _read_texts(found: dict[str, Any], key: str) -> tuple[str, ...]:

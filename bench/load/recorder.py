@@ -2,9 +2,9 @@
 
     locust -f bench/load/recorder.py,locustfiles/NAME.py --meshbench-record-to FOLDER
 
-It needs nothing but Locust, the standard library, `bench.load.pacing` and `bench.load.timing`, and the locustfile is
-independent of it: all options here begin with `--meshbench-`, so that they are no locustfile's. Start and latency of a
-request come from Locust's request event, of any client; when the request was due comes from the user's wait before it.
+It needs nothing but Locust, the standard library and four modules of its folder, and the locustfile is independent of
+it: all options here begin with `--meshbench-`, so that they are no locustfile's. Start and latency of a request come
+from Locust's request event, of any client; when the request was due comes from the user's wait before it.
 
 Files in FOLDER:
     samples.bin      one row of `ROW` per request, in the order of completion
@@ -29,7 +29,9 @@ import random
 import signal
 import struct
 import time
+import traceback
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -42,6 +44,8 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import DefaultTaskSet, TaskSet
 
+from bench.load.judging import Ready, is_redirected
+from bench.load.leading import Leader, lead_connections
 from bench.load.pacing import Gate, begin_users, pace, poisson_arrivals, take_due
 from bench.load.timing import Clocks, convert_latency, convert_start
 
@@ -66,17 +70,26 @@ _PROBLEM = "meshbench-problem"  # worker: why it cannot continue
 _ANSWER_S = 5.0  # how long a worker may take to reply, in addition to the requests in flight
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
+_ALL_RAISED_NS = 10_000_000_000  # how long tasks may raise exceptions until one sends a request
+_LONGEST_ERROR = 300
+_MOST_UNUSUAL = 100
 
 
 class Recorder:
     """Writes one row per request event; buffered, flushed every `FLUSH_S` seconds and at the end.
 
     `part` is the suffix of the files' names where there are several recorders. `give_up` is called once with the
-    problem: a load ends at once if one of its requests cannot be recorded.
+    problem: a load ends at once if one of its requests cannot be recorded. `ready` judges answers that the locustfile
+    does not judge itself. `unusual` are the names of requests that are not the application's page, or were redirected.
     """
 
-    def __init__(self, folder: Path, *, part: str, give_up: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, *, part: str, give_up: Callable[[str], None], ready: Ready | None = None) -> None:
         self.folder = folder
+        self.ready = ready
+        self.unusual: set[str] = set()
+        self.user_errors = 0
+        self.first_error = ""
+        self.first_error_ns = 0
         self.part = part
         self.give_up = give_up
         self.rows = (folder / f"samples{part}.bin").open("wb", buffering=1 << 16)
@@ -102,7 +115,9 @@ class Recorder:
     def request(
         self,
         *,
+        request_type: Any = None,
         name: Any = None,
+        url: Any = None,
         response_time: Any = None,
         response_length: Any = None,
         response: Any = None,
@@ -127,12 +142,15 @@ class Recorder:
             size = 0 if response_length in (None, -1) else response_length  # -1: the client does not know it
             if not (_fits(status, MOST_STATUS) and _fits(size, MOST_BYTES)):
                 raise ValueError(_describe_misfit(status, size))
+            is_page = self.ready is not None and self.ready.is_page(request_type, name, url)
+            if self.ready is not None and (not is_page or is_redirected(response)):
+                self._note_unusual(name, redirected=is_redirected(response))
             row = ROW.pack(
                 take_due(started_ns) - self.zero_ns,
                 started_ns - self.zero_ns,
                 latency_ns,
                 status,
-                not exception,
+                self.ready.judge(response, exception) if self.ready is not None and is_page else not exception,
                 size,
                 self.names[name] if name in self.names else self._add_name(name),
             )
@@ -144,6 +162,22 @@ class Recorder:
         else:
             self.recorded += 1
             self.derived_starts += is_derived
+
+    def _note_unusual(self, name: Any, *, redirected: bool) -> None:
+        if len(self.unusual) < _MOST_UNUSUAL:
+            self.unusual.add(f"{name} (redirected)" if redirected else f"{name}")
+
+    def user_error(self, *, exception: BaseException | None = None, tb: Any = None, **_: Any) -> None:
+        """Count an exception of a task or of `on_start`, which Locust logs, and keep the first one."""
+        self.user_errors += 1
+        if not self.first_error:
+            self.first_error, self.first_error_ns = _describe_error(exception, tb), time.perf_counter_ns()
+
+    def _find_hopeless(self) -> str:
+        """Return why no request will come: tasks raise exceptions instead. Empty while that is not known."""
+        if self.recorded or not self.user_errors or time.perf_counter_ns() - self.first_error_ns < _ALL_RAISED_NS:
+            return ""
+        return f"no request was sent, and {self.user_errors} tasks raised an exception, the first: {self.first_error}"
 
     def task(self, previous_ns: int, waited_ns: int, began_ns: int, due_ns: int | None) -> None:
         """Record the times of a task, see `bench.load.pacing.NoteTask`."""
@@ -163,6 +197,10 @@ class Recorder:
             "derived_starts": self.derived_starts,
             "clock_step_ms": self.clocks.step_ns / 1e6,
             "problem": self.problem,
+            "unusual": sorted(self.unusual),
+            "user_errors": self.user_errors,
+            "first_error": self.first_error,
+            "off_target": dict(_leader.refused) if _leader else {},
         }
 
     def fail(self, problem: str) -> None:
@@ -187,6 +225,8 @@ class Recorder:
         while not self.problem:
             gevent.sleep(FLUSH_S)
             self.flush()
+            if hopeless := self._find_hopeless():
+                self.fail(hopeless)
 
     def flush(self, **_: Any) -> None:
         """Write the buffer, and compare the clocks. A full disk ends the load at once: requests that cannot be recorded
@@ -197,6 +237,13 @@ class Recorder:
             self.tasks.flush()
         except OSError as error:
             self.fail(f"samples cannot be written: {error.strerror}")
+
+
+def _describe_error(exception: BaseException | None, tb: Any) -> str:
+    """Format an exception with the place where it was raised: `KeyError: 'id' (shop.py:12)`."""
+    frames = traceback.extract_tb(tb)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(exception).__name__}: {exception}"[:_LONGEST_ERROR] + where
 
 
 def _describe_misfit(status: Any, size: Any) -> str:
@@ -261,6 +308,10 @@ class Master:
             derived_starts=sum(one["derived_starts"] for one in accounts),
             clock_step_ms=max((one["clock_step_ms"] for one in accounts), default=0.0),
             problem=self.problem,
+            unusual=sorted({name for one in accounts for name in one["unusual"]}),
+            user_errors=sum(one["user_errors"] for one in accounts),
+            first_error=next((one["first_error"] for one in accounts if one["first_error"]), ""),
+            off_target=dict(sum((Counter(one["off_target"]) for one in accounts), Counter[str]())),
         )
 
     def _watch_workers(self) -> None:
@@ -338,6 +389,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "record-to": {"default": "", "help": "Folder for the exact samples (default: none are stored)"},
     "arrival-rate": {"type": float, "default": 0, "help": "Open loop: arrivals per second (default: closed)"},
     "seed": {"type": int, "default": 0, "help": "Seed of the first waits and of the arrivals"},
+    "lead": {"default": "", "help": "ADDRESS=NAME,NAME...: lead connections to the entry's names, refuse all others"},
+    "ready": {"default": "", "help": "JSON: path, status and contains of a valid answer"},
     "offer": {"action": "append", "default": [], "help": "NAME=VALUE: for --NAME, if the locustfile has that option"},
 }
 
@@ -376,8 +429,20 @@ def _offer_after_listeners(offers: list[str]) -> None:
     hook.fire = fire_and_offer  # type: ignore[assignment]
 
 
+def _lead(option: str) -> Leader | None:
+    """Lead connections from now on, also those of a locustfile that is being loaded."""
+    address, _, names = option.partition("=")
+    if not address:
+        return None
+    leader = Leader(address, names.split(","))
+    lead_connections(leader)
+    return leader
+
+
+_own_options = _parse_own_options()
 _taken: set[str] = set()  # the names of the offered options that the locustfile has
-_offer_after_listeners(_parse_own_options().meshbench_offer)
+_offer_after_listeners(_own_options.meshbench_offer)
+_leader = _lead(_own_options.meshbench_lead)
 
 
 @events.init.add_listener
@@ -386,6 +451,8 @@ def _attach(environment: Environment, **_: Any) -> None:
     if not options.meshbench_record_to:
         return
     runner, folder = environment.runner, Path(options.meshbench_record_to)
+    if environment.shape_class is not None:
+        _refuse_shape(environment, folder)
     if isinstance(runner, MasterRunner):
         _attach_master(environment, Master(environment, folder, options.processes))
     elif isinstance(runner, WorkerRunner):
@@ -394,9 +461,17 @@ def _attach(environment: Environment, **_: Any) -> None:
         _attach_single(environment, folder)
 
 
+def _refuse_shape(environment: Environment, folder: Path) -> None:
+    """End Locust before its start: a LoadTestShape decides by itself how many users there are."""
+    shape = type(environment.shape_class).__name__
+    problem = f"the Locust file has a LoadTestShape ({shape}); a scenario says how many users there are: remove it"
+    write_account(environment, folder, recorded=0, problem=problem)
+    raise SystemExit(problem)
+
+
 def _attach_single(environment: Environment, folder: Path) -> None:
     options: Any = environment.parsed_options
-    recorder = Recorder(folder, part="", give_up=lambda _: quit_with(environment))
+    recorder = Recorder(folder, part="", give_up=lambda _: quit_with(environment), ready=_read_ready(options))
     _listen(environment, recorder, rate_per_s=options.meshbench_arrival_rate, seed=options.meshbench_seed)
 
     def finish(**_: Any) -> None:
@@ -422,11 +497,15 @@ def _attach_worker(environment: Environment, runner: WorkerRunner, folder: Path)
         runner.send_message("stats", figures)
         runner.send_message(_ENDED, recorder.account())
 
-    recorder = Recorder(folder, part=f"-{runner.worker_index}", give_up=give_up)
+    recorder = Recorder(folder, part=f"-{runner.worker_index}", give_up=give_up, ready=_read_ready(options))
     rate_per_s = options.meshbench_arrival_rate / options.processes
     seed = options.meshbench_seed + ((runner.worker_index + 1) << 32)
     _listen(environment, recorder, rate_per_s=rate_per_s, seed=seed)
     runner.register_message(_END, end)
+
+
+def _read_ready(options: Any) -> Ready | None:
+    return Ready(**json.loads(options.meshbench_ready)) if options.meshbench_ready else None
 
 
 def _die_with_parent() -> None:
@@ -451,6 +530,7 @@ def _listen(environment: Environment, recorder: Recorder, *, rate_per_s: float, 
     pace(arrivals, recorder.task, task_set=TaskSet, first_task_set=DefaultTaskSet, gate=gate)
     environment.events.test_start.add_listener(recorder.start)
     environment.events.request.add_listener(recorder.request)
+    environment.events.user_error.add_listener(recorder.user_error)
     # `quitting` comes before the requests in flight have ended, `quit` after it
     environment.events.quitting.add_listener(recorder.flush)
     environment.events.quit.add_listener(recorder.flush)

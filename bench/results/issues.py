@@ -33,6 +33,8 @@ class IssueCode(StrEnum):
     DERIVED_STARTS = "derived-starts"
     MANY_NAMES = "many-names"
     OWN_WAITS = "own-waits"
+    OFF_TARGET = "off-target"
+    USER_ERRORS = "user-errors"
     PROOF = "proof"
     UNPROVEN = "unproven"
     ENDED_EARLY = "ended-early"

@@ -104,12 +104,14 @@ def found_evidence(
     entry: Hop,
     sent: int,
     errors: int,
+    at_least: bool = False,
 ) -> Iterator[Evidence]:
     """Yield what a load of `sent` requests left in the sidecars where it is not known how many each hop had: the entry
-    counted the load, and both sides of each hop that was used counted as many."""
+    counted the load, or `at_least` that where clients may follow redirects, and both sides of each hop that was used
+    counted as many."""
     if entry.callee == GATEWAY:
         yield from counted_evidence(
-            {entry: count_hop(configuration, entry, counted)}, requests={entry: sent}, errors=errors
+            {entry: count_hop(configuration, entry, counted)}, requests={entry: sent}, errors=errors, at_least=at_least
         )
     for group in _group_by_callees(_find_flows(configuration, counted, entry)):
         callees = dict.fromkeys(callee for flow in group for callee in flow.callees)
@@ -121,6 +123,7 @@ def found_evidence(
             {callee: _count_received(configuration, callee, counted) for callee in callees},
             load=(entry.caller, sent) if entry.caller in callers else None,
             errors=errors,
+            at_least=at_least,
         )
     yield from connections_evidence(configuration, proxies, find_hops(configuration, counted, entry))
 

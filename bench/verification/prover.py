@@ -65,12 +65,12 @@ class Prover:
         """Read the requests so far, which are not the load's."""
         self._before = self.prober.retry(self._read_requests) if self.is_meshed else {}
 
-    def prove(self, load: Samples | None = None) -> tuple[Evidence, ...]:
+    def prove(self, load: Samples | None = None, *, is_mixed: bool = False) -> tuple[Evidence, ...]:
         """Return the evidence that the deployment is what its name says; with the samples of a load also that the load
-        went where it should."""
+        went where it should. A mixed load has other requests than those whose calls the application knows."""
         counted: tuple[Evidence, ...] = ()
         if load is not None and self.is_meshed:  # first: every further question would be counted with it
-            counted = self.prober.retry(lambda: tuple(self._load_evidence(load)))
+            counted = self.prober.retry(lambda: tuple(self._load_evidence(load, is_mixed=is_mixed)))
         return (*counted, *self.prober.retry(lambda: tuple(self._evidence())))
 
     def data_path(self, kept: Path) -> DataPath | None:
@@ -106,20 +106,22 @@ class Prover:
         for group in groups if len(groups) > 1 and not hidden else ():
             yield pages_evidence(definition, group, self.prober.pages(group.user, count), count=count)
 
-    def _load_evidence(self, load: Samples) -> Iterator[Evidence]:
+    def _load_evidence(self, load: Samples, *, is_mixed: bool) -> Iterator[Evidence]:
         counted, application = subtract(self._before, self._read_requests()), self.configuration.deployed
         errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
         if self.configuration.unproven:
             entry, first = application.hops[0], count_first(application, counted)
             self._found = find_hops(self.configuration, counted, entry)
             yield entered_evidence(entry, first, sent=len(load.ok), errors=errors)
-        elif self.configuration.knows_counts:
+        elif self.configuration.knows_counts and not is_mixed:
             requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
             yield from load_evidence(self.configuration, proxies, counted, requests=requests, errors=errors)
         else:
             entry, sent = application.hops[0], len(load.ok)
             self._found = find_hops(self.configuration, counted, entry)
-            yield from found_evidence(self.configuration, proxies, counted, entry=entry, sent=sent, errors=errors)
+            yield from found_evidence(
+                self.configuration, proxies, counted, entry=entry, sent=sent, errors=errors, at_least=is_mixed
+            )
 
     def _read_requests(self) -> Requests:
         return read_requests(data_plane_of(self.configuration), self.prober.proxies())

@@ -49,6 +49,8 @@ def without_recorder(argv: Sequence[str]) -> list[str]:
     plain = [part for place, part in enumerate(argv) if place not in left_out]
     files = plain.index("--locustfile") + 1
     plain[files] = plain[files].partition(",")[2]
+    address = argv[argv.index("--meshbench-lead") + 1].partition("=")[0]
+    plain[plain.index("--host") + 1] = f"http://{address}"  # nothing leads there
     return plain
 
 

@@ -128,6 +128,8 @@ def test_pod_has_the_local_files(order: LoadSpec) -> None:
         "bench/application/bookinfo/pages.py": Path(pages.__file__).read_text("utf-8"),
         "bench/bookinfo/pages.py": Path(old_pages.__file__).read_text("utf-8"),
         "bench/load/__init__.py": "",
+        "bench/load/judging.py": recorder_path().with_name("judging.py").read_text("utf-8"),
+        "bench/load/leading.py": recorder_path().with_name("leading.py").read_text("utf-8"),
         "bench/load/pacing.py": recorder_path().with_name("pacing.py").read_text("utf-8"),
         "bench/load/timing.py": recorder_path().with_name("timing.py").read_text("utf-8"),
     }

@@ -121,7 +121,7 @@ class ClusterDeployment:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
             return ()  # pods that ended under the load prove nothing more; `restarts` reports them
-        return self.prover.prove(load.countable if load else None)
+        return self.prover.prove(load.countable, is_mixed=load.is_mixed) if load else self.prover.prove()
 
     @contextmanager
     def loading(self, draft: Path) -> Iterator[RunningLoad]:

@@ -167,6 +167,7 @@ def build_trial_manifests(
             address=at,
             virtual_host=at,
             locust=resolved.inputs.locust,
+            namespaces=[resolved.configuration(name).application.namespace, application.namespace],
             seed=seed,
             scenario=resolved.scenario,
         ),

@@ -33,7 +33,7 @@ class LocalDeployment:
         """See `bench.targets.Deployment`."""
         if load is not None and self.restarts():
             return ()  # a deployment with ended processes cannot be proven; they are reported as restarts
-        return self.prover.prove(load.countable if load else None)
+        return self.prover.prove(load.countable, is_mixed=load.is_mixed) if load else self.prover.prove()
 
     @contextmanager
     def loading(self, draft: Path) -> Iterator[RunningLoad]:

@@ -15,7 +15,7 @@ from bench.envoy.addresses import HOST, free_ports
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, CpuUse, LoadSpec, RunningLoad
-from bench.load.raw_samples import HOLD, is_held, read_start, write_hold
+from bench.load.raw_samples import HOLD, is_held, read_start, read_valid_account, write_hold
 from bench.load.recorded import Start
 from bench.results.issues import Issue
 from bench.results.noise import CAPACITY, OWN, NoiseRecorder
@@ -54,9 +54,16 @@ class LocalGenerator:
         wait_until(lambda: _read_start(self.folder) or not process.running, timeout_s=START_TIMEOUT_S, watch=self.watch)
         start = _read_start(self.folder)
         if start is None:
-            raise DeployError(f"Locust did not start: {process.describe_end()}\n{process.log_tail()}")
+            raise DeployError(f"Locust did not start: {self._explain_missing_start()}")
         self._start, self._recorder = start, Recorder(start.zero_ns)
         return start.wall_s
+
+    def _explain_missing_start(self) -> str:
+        own, _ = read_valid_account(self.folder)
+        if own is not None and own.problem:
+            return own.problem
+        late = f"no first user within {START_TIMEOUT_S:.0f} s"
+        return f"{late if self.process.running else self.process.describe_end()}\n{self.process.log_tail()}"
 
     def now_ns(self) -> int:
         return time.perf_counter_ns() - self._start.zero_ns

@@ -156,6 +156,7 @@ class LocalTarget:
                 address=f"127.0.0.1:{placement.reached_by(caller, callee)}",
                 virtual_host=placement.host_of(callee),
                 locust=self.resolved.inputs.locust,
+                namespaces=[configuration.application.namespace],
                 seed=self.run.plan.seed + trial.number,
                 scenario=self.resolved.scenario,
             ),

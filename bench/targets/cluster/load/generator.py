@@ -18,7 +18,7 @@ from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, labels_of
 from bench.k8s.retry import LOAD, Outage
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
-from bench.load.raw_samples import ACCOUNT, read_account, read_start
+from bench.load.raw_samples import ACCOUNT, read_account, read_start, read_valid_account
 from bench.load.recorded import Account, Start, clean_text
 from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
@@ -219,6 +219,9 @@ def _wait_for_start(files: PodFiles, watch: CancelToken) -> Start:
 
     start = wait_until(look, timeout_s=START_TIMEOUT_S, watch=watch, poll_s=_POLL_S)
     if not isinstance(start, Start):
+        own, _ = read_valid_account(files.folder)
+        if own is not None and own.problem:
+            raise DeployError(f"Locust did not start: {own.problem}")
         why = trouble[-1] or f"no first user within {START_TIMEOUT_S:.0f} s"
         raise DeployError(f"Locust did not start: {why}\n{_format_last_lines(files, lines=12)}")
     return start
