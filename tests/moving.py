@@ -7,7 +7,7 @@ from bench.application.manifests import read_folders
 from bench.application.model import Application
 from bench.files.yaml_source import Document
 from bench.meshes import MESHES
-from bench.meshes.resolved import move_application
+from bench.meshes.application_names import move_application
 from bench.meshes.rewriting import Moved, Namespaces
 
 Object = dict[str, Any]

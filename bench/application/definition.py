@@ -4,7 +4,6 @@ import importlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol, Self, TypeVar
@@ -22,8 +21,7 @@ from pydantic import (
 )
 
 from bench.errors import InputError, Problem
-from bench.files.folders import DEFINITION, find_shipped, is_definition, list_manifest_files
-from bench.files.objects import read_objects
+from bench.files.folders import DEFINITION, find_shipped, is_definition
 from bench.files.validation import (
     ENDPOINT_PATTERN,
     ENTRY_PATTERN,
@@ -253,21 +251,6 @@ class ApplicationDefinition(ApplicationKeys):
         if self.ready.contains and self.ready.contains.encode() not in body:
             return f"answer does not contain {self.ready.contains!r}"
         return import_check(self.ready.check).find_problem(body, versions) if self.ready.check else None
-
-    def list_apps(self) -> tuple[str, ...]:
-        """Return the names of the services that its manifests deploy. Raises InputError."""
-        objects = [
-            one.value
-            for file in list_manifest_files(self.folder)
-            for one in read_objects(file)
-            if isinstance(one.value, dict)
-        ]
-        names = []
-        for one in objects:
-            if one.get("kind") == "Deployment":
-                with suppress(KeyError, TypeError):  # whoever reads the manifests reports it
-                    names.append(str(one["spec"]["template"]["metadata"]["labels"]["app"]))
-        return tuple(dict.fromkeys(names))
 
     @property
     def check_module(self) -> str:

@@ -150,7 +150,12 @@ class Manifests:
 
 
 def read_manifests(
-    folders: Sequence[Path], kinds: Mapping[str, Kind[Any]], *, namespace: str, read: Read = read_documents
+    folders: Sequence[Path],
+    kinds: Mapping[str, Kind[Any]],
+    *,
+    namespace: str,
+    others: Iterable[str] = (),
+    read: Read = read_documents,
 ) -> Manifests:
     """Read every object of the manifests in `folders`, in the order of folders, files and documents, each file once.
 
@@ -158,7 +163,8 @@ def read_manifests(
     outside of the models is untranslated.
     Raises InputError with all problems of all files that no target takes: a document that is no object, a kind of
     another mesh, a near miss of a known kind, field or value, a value of the wrong type, an object outside of the
-    application's `namespace` and the mesh's root, a folder without manifests, and those of `read_documents`.
+    application's `namespace`, its `others` and the mesh's root, a folder without manifests, and those of
+    `read_documents`.
     """
     problems: list[Problem] = []
     found: list[Source[Any] | Untranslated] = []
@@ -171,7 +177,7 @@ def read_manifests(
         for document in documents:
             if document.value is not None:  # nothing between two separators
                 found += _read_document(document, kinds, problems)
-    problems += (problem for one in found for problem in _find_misplaced(one.document, kinds, namespace))
+    problems += (problem for one in found for problem in _find_misplaced(one.document, kinds, namespace, others))
     if problems:
         raise InputError(problems)
     return Manifests(
@@ -186,9 +192,11 @@ def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[
     return tuple(one for file in files for one in read(file) if one.value is not None)
 
 
-def _find_misplaced(document: Document, kinds: Mapping[str, Kind[Any]], home: str) -> Iterator[Problem]:
+def _find_misplaced(
+    document: Document, kinds: Mapping[str, Kind[Any]], home: str, others: Iterable[str]
+) -> Iterator[Problem]:
     """Yield a problem for an object in a namespace that is not the run's."""
-    known = list(filter(None, (home, _root_namespace(document, kinds))))
+    known = list(dict.fromkeys(filter(None, (home, *others, _root_namespace(document, kinds)))))
     namespace = document.value["metadata"].get("namespace") or home
     if namespace not in known:
         message = f"no workload runs in {namespace!r}{format_suggestion(str(namespace), known)}"

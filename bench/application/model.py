@@ -1,8 +1,6 @@
-"""Model the application under test from its manifests: workloads, service accounts and calls.
+"""Model the application under test from its manifests: workloads, service accounts, Services and calls."""
 
-Only names, labels, service accounts and ports are read, which processes on this machine can have, too.
-"""
-
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -13,14 +11,21 @@ from bench.application.manifests import (
     KINDS,
     DeploymentManifest,
     Read,
-    ServiceAccountManifest,
     ServiceManifest,
     Source,
     read_manifests,
     select_kind,
 )
+from bench.application.objects import (
+    ApplicationObjects,
+    PodSource,
+    ServicePort,
+    ServiceSource,
+    read_own_objects,
+)
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import format_suggestion, read_documents
+from bench.files.objects import Omission, read_objects
+from bench.files.yaml_source import format_suggestion
 
 MESH: Final = "default"  # the default name, in a mesh that has names
 CLIENT: Final = "locust"
@@ -32,10 +37,11 @@ Versions = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One process that serves at `port` (the one that clients use), or a client without a port.
+    """Pods that serve at `port` (the one that clients use), or a client without a port.
 
-    `name` is that of its service, with the version (`NAME-v2`) where several are deployed; `version` may be empty.
-    `namespace` is that of its manifest; empty for the application's first one.
+    `name` is that of its label `app`, with the version (`NAME-v2`) where several are deployed, else that of its
+    manifest; `version` may be empty. `namespace` is that of its manifest; empty for the application's first one.
+    `kind` and `manifest` are those of the object that it is made from.
     """
 
     name: str
@@ -44,6 +50,13 @@ class Workload:
     labels: Mapping[str, str] = field(hash=False)
     port: int | None = None
     namespace: str = ""
+    kind: str = "Deployment"
+    manifest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Its service account, with the namespace if that is not the application's first one."""
+        return f"{self.namespace}/{self.account}" if self.namespace else self.account
 
     @property
     def app(self) -> str:
@@ -54,7 +67,7 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class Service:
     """A name under which `workloads` of its namespace are called, at `ports`: any of them responds, unless a mesh has
-    routes."""
+    routes. The first port is the one that the load or its other callers use."""
 
     name: str
     ports: tuple[int, ...]
@@ -143,7 +156,8 @@ class Application:
 
     `namespace` is that of all that names none; `namespaces` are those of the run by those that workloads name, where
     they differ. `calls` are the known pairs of workload names, caller first; those of the load come first. `mesh` is
-    the mesh's name, where meshes have names.
+    the mesh's name, where meshes have names. `left_out` are objects of its manifests that no run applies, and
+    `local_obstacles` what of them processes cannot have.
     """
 
     definition: ApplicationDefinition = field(hash=False)
@@ -155,10 +169,18 @@ class Application:
     gateway: Gateway | None = None
     mesh: str = MESH
     namespaces: Mapping[str, str] = field(default_factory=dict, hash=False)
+    left_out: tuple[Omission, ...] = ()
+    local_obstacles: tuple[Problem, ...] = ()
 
     def namespace_of(self, workload: Workload) -> str:
         """Return the namespace in which a workload, its account and its Services are."""
         return self.namespaces.get(workload.namespace, workload.namespace) or self.namespace
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """All namespaces of the application, the first one first."""
+        others = (self.namespaces.get(one, one) for one in (self.definition.namespaces or ())[1:])
+        return tuple(dict.fromkeys((self.namespace, *others)))
 
     @property
     def name(self) -> str:
@@ -204,10 +226,19 @@ class Application:
         return tuple(one for one in entry if self.gateway.route(one.path) is not None) or entry
 
     def _list_requests(self, app: str) -> tuple[Request, ...]:
-        ready = self.definition.ready
-        known = self.definition.endpoints.get(app, {f"GET {ready.path}": ready.status} if app == self.entry else {})
-        split = ((request.partition(" "), status) for request, status in known.items())
+        ready, names = self.definition.ready, {app, *self._names_of(app)}
+        at_entry = {f"GET {ready.path}": ready.status} if self.entry in names else {}
+        found = (self.definition.endpoints[name] for name in sorted(names) if name in self.definition.endpoints)
+        split = ((request.partition(" "), status) for request, status in next(found, at_entry).items())
         return tuple(Request(method, path, status) for (method, _, path), status in split)
+
+    def _names_of(self, app: str) -> Iterator[str]:
+        """Yield the names of the Services by which the workloads of an app are called."""
+        yield from (one.name for one in self.services if any(workload.app == app for workload in one.workloads))
+
+    def knows_requests(self, name: str) -> bool:
+        """Return whether a request and the application's own status for it are known for the workload of that name."""
+        return bool(self.requests_of(self.workload(name).app))
 
     def usual_request(self, app: str) -> Request:
         """Return the request that callers send to a service: the first known one, else its root, as if it existed."""
@@ -217,19 +248,30 @@ class Application:
         """Return the path that callers request from a service."""
         return self.usual_request(app).path
 
-    def status_of(self, name: str) -> int:
-        """Return the application's own status for the usual request to the workload of that name. Raises KeyError."""
-        return self.usual_request(self.workload(name).app).status
+    def status_of(self, name: str) -> int | None:
+        """Return the application's own status for the usual request to the workload of that name, None where no request
+        is known. Raises KeyError."""
+        return self.usual_request(self.workload(name).app).status if self.knows_requests(name) else None
 
     def deploys(self, thing: Mapping[str, Any]) -> bool:
         """Check whether an object of its manifests belongs to the versions that are deployed."""
+        if not self.definition.versions:
+            return True
         if thing["kind"] == "Deployment":
-            return any(one.labels == thing["spec"]["template"]["metadata"]["labels"] for one in self.workloads)
+            return self.find_workload(thing) is not None
         names = {
             "ServiceAccount": {workload.account for workload in self.workloads},
             "Service": {service.name for service in self.services},
         }
         return thing["kind"] not in names or thing["metadata"]["name"] in names[thing["kind"]]
+
+    def find_workload(self, thing: Mapping[str, Any]) -> Workload | None:
+        """Return the workload that an object becomes; None for other objects, Jobs, and versions that are not
+        deployed."""
+        metadata = thing["metadata"]
+        key = thing["kind"], metadata["name"], metadata.get("namespace") or self.namespace
+        known = {(one.kind, one.manifest, self.namespace_of(one)): one for one in self.workloads}
+        return known.get(key)
 
     def count_calls(self, answers: Iterable[tuple[Mapping[str, str], int]], *, logins: int) -> dict[Hop, int]:
         """Return how many requests a load causes on each known hop: from the number of answers to users with the same
@@ -270,6 +312,27 @@ class Application:
         gateway = {GATEWAY: self.gateway.service} if self.gateway else {}
         return {**{service.name: service for service in self.services}, **gateway}[name]
 
+    @property
+    def front(self) -> Service:
+        """The Service that the load calls: the gateway's, or else the entry."""
+        return self.gateway.service if self.gateway else self.service(self.entry)
+
+    def find_service(self, workload: Workload, *, own: bool = False) -> Service | None:
+        """Return the Service by which the workload is called: that of its app, else the entry, else any that selects
+        it; with `own` rather the one of its name, which selects no other version. None where there is none."""
+        if self.gateway is not None and workload.name == GATEWAY:
+            return self.gateway.service
+        selecting = [one for one in self.services if workload in one.workloads]
+        wanted = (*((workload.name,) if own else ()), workload.app, self.entry, *(one.name for one in selecting))
+        return next((one for name in wanted for one in selecting if one.name == name), None)
+
+    def called_as(self, workload: Workload, *, own: bool = False) -> Service:
+        """Return the Service of `find_service` for a workload that has one. Raises KeyError."""
+        service = self.find_service(workload, own=own)
+        if service is None:
+            raise KeyError(f"no Service selects {workload.name}")
+        return service
+
     def entered_by(self, gateway: Gateway) -> "Application":
         """Return the application with a client outside of the mesh, which calls the gateway."""
         if self.gateway is not None:
@@ -291,7 +354,7 @@ def read_application(
     versions: Versions | None = None,
     *,
     namespace: str = "",
-    read: Read = read_documents,
+    read: Read = read_objects,
 ) -> Application:
     """Read an application from its manifests, with `versions` in place of the default ones, in the namespace that
     identities and policies name: the first of its own by default.
@@ -300,31 +363,26 @@ def read_application(
     workload is not part of this configuration are left out. Raises InputError with all problems.
     """
     chosen = choose_versions(definition, versions or {})
-    home = namespace or definition.home
-    sources = read_manifests([definition.folder], KINDS, namespace=home, read=read).require_translated()
-    deployments = select_kind(sources, DeploymentManifest)
-    accounts = select_kind(sources, ServiceAccountManifest)
-    services = _select_services(select_kind(sources, ServiceManifest), several=any(len(v) > 1 for v in chosen.values()))
-    definition = _settle_entry(definition, services)
-    problems = [
-        *_check_accounts(deployments, accounts),
-        *_check_selectors(services, deployments),
-        *_check_entry(definition, services),
-    ]
-    if problems:
-        raise InputError(problems)
-    everyone = [_make_workload(source.manifest) for source in deployments]
+    objects = read_own_objects(definition, read=read)
+    several = not definition.versions or any(len(some) > 1 for some in chosen.values())
+    services = [one for one in objects.services if several or "version" not in (one.spec.selector or {})]
+    definition = _settle(definition, objects, services)
+    services.sort(key=lambda one: one.name != definition.entry_service)
+    everyone = [_make_workload(one, services, definition) for one in objects.serving]
     deployed = [one for one in everyone if one.version in chosen.get(one.app, (one.version,))]
-    _require_deployments(definition, deployed, chosen)
-    workloads = tuple(_name_versions(deployed))
-    return Application(
+    _require_deployed(definition, deployed, services, chosen)
+    workloads = _name_workloads(deployed)
+    application = Application(
         definition=definition,
-        namespace=home,
+        namespace=namespace or definition.home,
         workloads=workloads,
-        services=tuple(_make_services(services, workloads)),
+        services=tuple(_make_services(services, workloads, definition)),
         client=Workload(CLIENT, "v1", CLIENT, {"app": CLIENT, "version": "v1"}),
-        calls=tuple(_list_calls(definition, workloads)),
+        calls=(),
+        left_out=objects.left_out,
+        local_obstacles=tuple(_find_local_obstacles(definition, read)) if definition.local else (),
     )
+    return replace(application, calls=tuple(_list_calls(application)))
 
 
 def choose_versions(definition: ApplicationDefinition, versions: Versions) -> dict[str, tuple[str, ...]]:
@@ -333,112 +391,143 @@ def choose_versions(definition: ApplicationDefinition, versions: Versions) -> di
     return {app: (one,) if isinstance(one, str) else tuple(one) for app, one in given.items()}
 
 
-def _name_versions(workloads: Sequence[Workload]) -> Iterable[Workload]:
-    """Yield the workloads, with the version in the name where an app has several."""
-    apps = [one.app for one in workloads]
-    for one in workloads:
-        yield replace(one, name=f"{one.app}-{one.version}") if apps.count(one.app) > 1 else one
-
-
-def _list_calls(definition: ApplicationDefinition, workloads: Iterable[Workload]) -> Iterable[tuple[str, str]]:
-    """Yield pairs of workload names, caller first: the load's calls, then those of each service in their order."""
-    named: dict[str, list[str]] = {CLIENT: [CLIENT]}
-    silent = set[str]()
-    for one in workloads:
-        named.setdefault(one.app, []).append(one.name)
-        if one.app in definition.versions and one.version in definition.versions[one.app].without_calls:
-            silent.add(one.name)
-    for caller, callees in {CLIENT: (definition.entry_service,), **(definition.calls or {})}.items():
-        for called in callees:
-            yield from product((name for name in named[caller] if name not in silent), named[called])
-
-
-def _make_workload(deployment: DeploymentManifest) -> Workload:
-    pod = deployment.spec.template
-    labels = pod.metadata.labels
-    port = pod.spec.containers[0].ports[0].container_port
-    namespace = deployment.metadata.namespace or ""
-    return Workload(labels["app"], labels["version"], pod.spec.service_account_name, labels, port, namespace)
-
-
-def _select_services(
-    services: Sequence[Source[ServiceManifest]], *, several: bool
-) -> tuple[Source[ServiceManifest], ...]:
-    """Leave out the Services of single versions where only one of each service is deployed."""
-    return tuple(one for one in services if several or "version" not in one.manifest.spec.selector)
-
-
-def _make_services(sources: Iterable[Source[ServiceManifest]], workloads: Iterable[Workload]) -> Iterable[Service]:
-    for source in sources:
-        spec = source.manifest.spec
-        selected = tuple(one for one in workloads if spec.selector.items() <= one.labels.items())
-        if selected:
-            yield Service(source.manifest.metadata.name, tuple(one.port for one in spec.ports), selected)
-
-
-def _check_accounts(
-    deployments: Iterable[Source[DeploymentManifest]], accounts: Iterable[Source[ServiceAccountManifest]]
-) -> Iterable[Problem]:
-    known = {source.manifest.metadata.name for source in accounts}
-    for source in deployments:
-        name = source.manifest.spec.template.spec.service_account_name
-        if name not in known:
-            loc = ("spec", "template", "spec", "serviceAccountName")
-            yield source.problem(loc, f"no ServiceAccount {name!r}{format_suggestion(name, known)}")
-
-
-def _list_entries(services: Iterable[Source[ServiceManifest]]) -> tuple[str, ...]:
-    return tuple(f"{one.manifest.metadata.name}:{port.port}" for one in services for port in one.manifest.spec.ports)
-
-
-def _settle_entry(
-    definition: ApplicationDefinition, services: Iterable[Source[ServiceManifest]]
+def _settle(
+    definition: ApplicationDefinition, objects: ApplicationObjects, services: Iterable[ServiceSource]
 ) -> ApplicationDefinition:
-    """Return the definition with its entry, by default the only port of the only Service. Raises InputError."""
-    known = _list_entries(services)
-    if definition.entry is not None:
-        return definition
-    if len(known) == 1:
-        return definition.model_copy(update={"entry": known[0]})
-    message = f"is missing; name where the load enters: {', '.join(known)}" if known else "there is no Service to enter"
+    """Return the definition with its namespaces and its entry, which is by default the only port of the only Service.
+    Raises InputError for an entry that is no Service, or where it is not clear which one is meant."""
+    selecting = [one for one in services if any(map(one.selects, objects.serving))]
+    known = [f"{one.name}:{port.port}" for one in selecting for port in one.ports]
+    entry = definition.entry or (known[0] if len(known) == 1 else None)
+    if entry in known:
+        return definition.model_copy(update={"entry": entry, "namespaces": objects.namespaces})
+    if entry is not None:
+        message = f"no Service {entry}{format_suggestion(entry, known)}"
+    elif known:
+        message = f"is missing; name where the load enters: {', '.join(known)}"
+    else:
+        message = "is missing, and no Service with a port selects pods of a workload"
     raise InputError([Problem(str(definition.file), 0, "entry", message)])
 
 
-def _check_entry(definition: ApplicationDefinition, services: Iterable[Source[ServiceManifest]]) -> Iterator[Problem]:
-    known = _list_entries(services)
-    if definition.entry is not None and definition.entry not in known:
-        message = f"no Service {definition.entry}{format_suggestion(definition.entry, known)}"
-        yield Problem(str(definition.file), 0, "entry", message)
+def _order_ports(service: ServiceSource, definition: ApplicationDefinition) -> tuple[ServicePort, ...]:
+    """Return the ports of a Service, first that of the entry, then those that speak HTTP, each in their order."""
+    entry = definition.entry
+    return tuple(sorted(service.ports, key=lambda one: (f"{service.name}:{one.port}" != entry, not one.is_http)))
+
+
+def _make_workload(pods: PodSource, services: Iterable[ServiceSource], definition: ApplicationDefinition) -> Workload:
+    """Return the workload of an object; it serves at the port to which the first Service that selects it sends
+    requests, or else at its first one."""
+    labels, spec = pods.labels, pods.template.spec
+    numbers = {port.name: port.container_port for port in spec.ports if port.name}
+    port = spec.ports[0].container_port if spec.ports else None
+    called = (ports[0] for one in services if one.selects(pods) and (ports := _order_ports(one, definition)))
+    if first := next(called, None):
+        target = first.target_port or first.port
+        port = target if isinstance(target, int) else numbers.get(target, port)
+    version = labels.get("version", "")
+    return Workload(pods.app, version, spec.account, labels, port, pods.namespace, pods.kind, pods.name)
+
+
+def _name_workloads(workloads: Sequence[Workload]) -> tuple[Workload, ...]:
+    """Return the workloads, each with the first of its names that no other workload could have: its app, its app and
+    version, the name of its manifest, also with kind and namespace."""
+    taken = Counter(name for one in workloads for name in dict.fromkeys(_list_names(one)))
+    return tuple(
+        replace(one, name=next((name for name in _list_names(one) if taken[name] == 1), [*_list_names(one)][-1]))
+        for one in workloads
+    )
+
+
+def _list_names(one: Workload) -> Iterator[str]:
+    yield one.name
+    yield f"{one.app}-{one.version}" if one.version else one.manifest
+    yield one.manifest
+    yield f"{one.manifest}-{one.kind.lower()}"
+    yield "-".join(filter(None, (one.manifest, one.kind.lower(), one.namespace)))
+
+
+def _make_services(
+    sources: Iterable[ServiceSource], workloads: Iterable[Workload], definition: ApplicationDefinition
+) -> Iterator[Service]:
+    """Yield the Services with a port that select workloads. Raises InputError for two of one name."""
+    known = dict[str, ServiceSource]()
+    for source in sources:
+        selector = source.spec.selector or {}
+        selected = tuple(
+            one for one in workloads if one.namespace == source.namespace and selector.items() <= one.labels.items()
+        )
+        if not (selector and selected and source.ports):
+            continue
+        if known.setdefault(source.name, source) is not source:
+            message = f"Services of two namespaces are called {source.name}, which a run cannot tell apart; rename one"
+            raise InputError([source.document.problem(("metadata", "name"), message)])
+        yield Service(source.name, tuple(one.port for one in _order_ports(source, definition)), selected)
+
+
+def _list_calls(application: Application) -> Iterator[tuple[str, str]]:
+    """Yield pairs of workload names, caller first: the load's calls, then those of each service in their order."""
+    definition = application.definition
+    silent = {
+        one.name
+        for one in application.workloads
+        if one.app in definition.versions and one.version in definition.versions[one.app].without_calls
+    }
+    for caller, callees in {CLIENT: (definition.entry_service,), **(definition.calls or {})}.items():
+        callers = (CLIENT,) if caller == CLIENT else _find_called(application, caller)
+        for called in callees:
+            yield from product((name for name in callers if name not in silent), _find_called(application, called))
+
+
+def _find_called(application: Application, name: str) -> tuple[str, ...]:
+    """Return the names of the workloads that are called by this name, of a Service or of an app."""
+    behind = next((one.workloads for one in application.services if one.name == name), ())
+    return tuple(one.name for one in application.workloads if one.app == name or one in behind)
+
+
+def _require_deployed(
+    definition: ApplicationDefinition,
+    workloads: Sequence[Workload],
+    services: Iterable[ServiceSource],
+    versions: Mapping[str, Sequence[str]],
+) -> None:
+    """Raise InputError for services that the definition names and no manifest has, and versions without a workload."""
+    there = [(workload.app, workload.version) for workload in workloads]
+    known = {*(app for app, _ in there), *(one.name for one in services), *versions}
+    missing = [one for one in definition.services if one not in known]
+    missing += [f"{app} in version {one}" for app, some in versions.items() for one in some if (app, one) not in there]
+    if missing:
+        near = format_suggestion(missing[0], known) if len(missing) == 1 and not versions else ""
+        raise InputError([Problem(str(definition.folder), 0, "", f"no workload of {', '.join(missing)}{near}")])
+
+
+def _find_local_obstacles(definition: ApplicationDefinition, read: Read) -> Iterator[Problem]:
+    """Yield what of an application with a program processes of this machine cannot have. Raises InputError for what no
+    target takes, such as a near miss of a known field."""
+    manifests = read_manifests([definition.folder], KINDS, namespace=definition.home, read=read)
+    yield from (problem for one in manifests.untranslated for problem in one.problems)
+    services = select_kind(manifests.sources, ServiceManifest)
+    deployments = select_kind(manifests.sources, DeploymentManifest)
+    yield from _check_selectors(services, deployments)
+    apps = [one.manifest.spec.template.metadata.labels for one in deployments]
+    for source, labels in zip(deployments, apps, strict=True):
+        if apps.count(labels) > 1:
+            yield source.problem(("metadata", "name"), "another Deployment has the same labels")
 
 
 def _check_selectors(
     services: Sequence[Source[ServiceManifest]], deployments: Iterable[Source[DeploymentManifest]]
 ) -> Iterable[Problem]:
-    pods = [(source.manifest.spec.template.metadata.labels, _make_workload(source.manifest)) for source in deployments]
     ports = {source.manifest.spec.ports[0].port for source in services}
+    pods = [source.manifest.spec.template for source in deployments]
     for source in services:
         spec = source.manifest.spec
         if len(ports) > 1:  # a sidecar would need a listener for each
             yield source.problem(("spec", "ports", 0, "port"), "all Services must have the same port")
-        selected = [workload for labels, workload in pods if spec.selector.items() <= labels.items()]
+        selected = [one.spec for one in pods if spec.selector.items() <= one.metadata.labels.items()]
         if not selected:
             yield source.problem(("spec", "selector"), "selects no Deployment's pods")
         target = spec.ports[0].target_port or spec.ports[0].port
-        if any(workload.port != target for workload in selected):
+        if any(one.containers[0].ports[0].container_port != target for one in selected):
             yield source.problem(("spec", "ports", 0), f"port {target} is not the port of the pods")
-
-
-def _require_deployments(
-    definition: ApplicationDefinition, workloads: Sequence[Workload], versions: Mapping[str, Sequence[str]]
-) -> None:
-    there = [(workload.app, workload.version) for workload in workloads]
-    apps = [app for app, _ in there]
-    missing = sorted({*definition.services} - {*apps, *versions})
-    missing += [f"{app} in version {one}" for app, some in versions.items() for one in some if (app, one) not in there]
-    if missing:
-        raise InputError([Problem(str(definition.folder), 0, "", f"no Deployment of {', '.join(missing)}")])
-    doubled = sorted(
-        {app for app, one in there if there.count((app, one)) > 1 or (apps.count(app) > 1 and app not in versions)}
-    )
-    if doubled:
-        raise InputError([Problem(str(definition.folder), 0, "", f"more than one Deployment of {', '.join(doubled)}")])

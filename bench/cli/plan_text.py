@@ -96,7 +96,12 @@ def _format_processes(resolved: ResolvedScenario) -> tuple[str, ...]:
 
 
 def format_own_parts(resolved: ResolvedScenario) -> Iterator[str]:
-    """Yield what single configurations have of their own: images, and objects of the application with file and line."""
+    """Yield what is not applied of the application, what names its namespaces and is not rewritten, and what single
+    configurations have of their own: images, and objects of the application with file and line."""
+    if left_out := resolved.list_left_out():
+        yield "objects of the application that are not applied:"
+        yield from (f"  {one}" for one in left_out)
+    yield from (f"warning: {one}" for one in resolved.list_mentions())
     images = [
         f"  {one.name}: {name} is {ref}" for one in resolved.configurations for name, ref in one.settings.images.items()
     ]
@@ -173,6 +178,8 @@ def format_plan_json(
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
             "rewrites": [asdict(one) for one in rewrites],
             "own": _list_own_parts(resolved),
+            "left_out": list(resolved.list_left_out()),
+            "mentions": [asdict(one) for one in resolved.list_mentions()],
             "detectable": [
                 {"spread": spread, "effect": effect} for spread, effect in list_detectable_effects(scenario)
             ],

@@ -2,7 +2,7 @@
 cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -72,11 +72,18 @@ class Grace:
         return next(lasting, None)
 
 
+def is_of_job(pod: Object) -> bool:
+    """Return whether a pod is a Job's, which ends before the load."""
+    return any(one.get("kind") == "Job" for one in pod["metadata"].get("ownerReferences") or ())
+
+
 def find_problems(thing: Object) -> tuple[PodProblem, ...]:
-    """Return the problems of a pod or of a Deployment; none for other kinds."""
-    finders = {"Pod": _find_pod_problems, "Deployment": _find_deployment_problems}
+    """Return the problems of a pod, a Deployment or a Job; none for other kinds. Those of a Job's pods are never final,
+    since it makes others until it has failed itself."""
+    finders = {"Pod": _find_pod_problems, "Deployment": _find_deployment_problems, "Job": _find_job_problems}
     finder = finders.get(thing["kind"])
-    return tuple(finder(thing)) if finder else ()
+    found = tuple(finder(thing)) if finder else ()
+    return tuple(replace(one, grace_s=inf) for one in found) if is_of_job(thing) else found
 
 
 def _find_pod_problems(pod: Object) -> Iterator[PodProblem]:
@@ -143,6 +150,13 @@ def _find_deployment_problems(deployment: Object) -> Iterator[PodProblem]:
             yield PodProblem(where, what, grace_s=0.0)
 
 
+def _find_job_problems(job: Object) -> Iterator[PodProblem]:
+    for condition in job.get("status", {}).get("conditions") or ():
+        if (condition["type"], condition["status"]) == ("Failed", "True"):
+            what = _join_parts("has failed", condition.get("reason"), condition.get("message"))
+            yield PodProblem(f"Job {job['metadata']['name']}", what, grace_s=0.0)
+
+
 def explain_problems(
     cluster: Cluster, namespace: str, things: Iterable[Object], find: FindProblems = find_problems
 ) -> str:
@@ -173,15 +187,15 @@ def _read_log(cluster: Cluster, namespace: str, pod: str, problem: PodProblem) -
 
 
 def find_warnings(things: Iterable[Object], events: Iterable[Object]) -> tuple[str, ...]:
-    """Return the newest warnings about these objects and about what their Deployments made; the newest is the last."""
+    """Return the newest warnings about these objects, about what their Deployments made, and about volumes that are
+    claimed; the newest is the last."""
     names = {(thing["kind"], thing["metadata"]["name"]) for thing in things}
     owners = tuple(f"{name}-" for kind, name in names if kind == "Deployment")
     lines: dict[str, Object] = {}
     for event in sorted(events, key=_event_time):
         about = event["involvedObject"]
-        ours = (about["kind"], about["name"]) in names or (
-            about["kind"] == "ReplicaSet" and about["name"].startswith(owners)
-        )
+        made = about["kind"] == "ReplicaSet" and about["name"].startswith(owners)
+        ours = (about["kind"], about["name"]) in names or made or about["kind"] == "PersistentVolumeClaim"
         if event.get("type") == "Warning" and ours:
             line = _join_parts(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
             lines.pop(line, None)

@@ -13,15 +13,18 @@ _LINES: Final = 200
 
 
 def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
-    """Write a file for each container, sidecars included, named by the workload of its pod; where there is no log, the
-    file holds the reason."""
+    """Write a file for each container, sidecars included, named by the workload of its pod, or by the pod where the
+    workload has several; where there is no log, the file holds the reason."""
     folder.mkdir(exist_ok=True)
     pods = tuple(pods)
     names = names_of(pods)
     for pod in pods:
+        name = names[pod["metadata"]["name"]]
+        is_single = list(names.values()).count(name) == 1
         for container in _lasting_containers(pod):
             text = _read_log(cluster, pod["metadata"], container)
-            write_text(folder / make_file_name(f"{names[pod['metadata']['name']]}-{container}.log"), text)
+            file = f"{name if is_single else pod['metadata']['name']}-{container}.log"
+            write_text(folder / make_file_name(file), text)
 
 
 def _read_log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:

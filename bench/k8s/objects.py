@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bench.k8s.client import Object
-from bench.k8s.ownership import labels_of
+from bench.k8s.ownership import WORKLOAD, labels_of
 
 PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")  # under each of them pods are evicted
 _TEMPLATED: Final = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
@@ -46,11 +46,14 @@ def app_of(pod: Object) -> str:
 
 
 def names_of(pods: Iterable[Object]) -> Mapping[str, str]:
-    """Return the app of each pod by pod name, with the version (`NAME-v2`) where pods of several versions are
-    there."""
-    known = [(pod["metadata"]["name"], app_of(pod), labels_of(pod).get("version", "")) for pod in pods]
+    """Return the workload of each pod by pod name: by its label where it is the application's, else its app, with the
+    version (`NAME-v2`) where pods of several versions are there."""
+    pods = tuple(pods)
+    labelled = {name_of(pod): name for pod in pods if (name := labels_of(pod).get(WORKLOAD))}
+    known = [(name_of(pod), app_of(pod), labels_of(pod).get("version", "")) for pod in pods]
     versions = {app: {version for _, other, version in known if other == app} for _, app, _ in known}
-    return {name: f"{app}-{version}" if len(versions[app]) > 1 else app for name, app, version in known}
+    named = {name: f"{app}-{version}" if len(versions[app]) > 1 else app for name, app, version in known}
+    return {**named, **labelled}
 
 
 def find_restarts(pods: Sequence[Object]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 PRODUCT: Final = "meshbench"
 RUN_ID: Final = "meshbench.dev/run-id"
 COMPONENT: Final = "meshbench.dev/component"
+WORKLOAD: Final = "meshbench.dev/workload"  # of the application's pods: whose name they have in records
 CREATED_AT: Final = "meshbench.dev/created-at"
 
 OURS: Final = f"{MANAGED_BY}={PRODUCT},{RUN_ID}"  # the selector of every run's objects

@@ -68,14 +68,14 @@ def wait_for_rollout(
     timeout_s: float,
     watch: CancelToken,
 ) -> None:
-    """Wait until all pods of these Deployments (or DaemonSets) are new and available, and none of their old ones is
-    left."""
+    """Wait until all pods of these Deployments (or DaemonSets, or StatefulSets) are new and available, and none of
+    their old ones is left, or until these Jobs have completed."""
     look = partial(_observe_rollout, cluster, namespace, names, kind)
     _wait_until_ready(cluster, namespace, look, timeout_s=timeout_s, watch=watch, failed=find_problems)
 
 
 def _observe_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kind: str) -> _Observation:
-    there = cluster.list("apps/v1", kind, namespace=namespace)
+    there = cluster.list("batch/v1" if kind == "Job" else "apps/v1", kind, namespace=namespace)
     wanted = [one for one in there if one["metadata"]["name"] in names]
     missing = set(names) - {one["metadata"]["name"] for one in wanted}
     lacking = [f"there is no {kind} {namespace}/{name}" for name in sorted(missing)]
@@ -88,9 +88,13 @@ def _observe_rollout(cluster: Cluster, namespace: str, names: Sequence[str], kin
 
 
 def describe_unavailable(workload: Object) -> str:
-    """Describe what a Deployment or DaemonSet lacks; empty when its rollout is complete."""
+    """Describe what a Deployment, DaemonSet, StatefulSet or Job lacks; empty when its rollout is complete."""
     status = workload.get("status", {})
     name = f"{workload['kind']} {workload['metadata'].get('namespace', '')}/{workload['metadata']['name']}"
+    if workload["kind"] == "Job":
+        conditions = {one["type"] for one in status.get("conditions") or () if one["status"] == "True"}
+        wanted = workload["spec"].get("completions") or 1
+        return "" if "Complete" in conditions else f"{name}: {status.get('succeeded', 0)} of {wanted} pods completed"
     if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
         return f"{name}: its newest version was not processed yet"
     wanted, ready, old = _count_pods(workload)
@@ -112,8 +116,8 @@ def _count_pods(workload: Object) -> tuple[int, int, int]:
 
 def _selects(workload: Object, pod: Object) -> bool:
     labels = pod["metadata"].get("labels", {})
-    wanted: dict[str, str] = workload["spec"]["selector"].get("matchLabels", {})
-    return all(labels.get(key) == value for key, value in wanted.items())
+    wanted: dict[str, str] = (workload["spec"].get("selector") or {}).get("matchLabels") or {}
+    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
 
 
 def _wait_until_ready(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bench.application.manifests import Read, Untranslated, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
+from bench.application.objects import CLUSTER_SCOPED, TEMPLATES, find_left_out
 from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
@@ -17,10 +18,11 @@ from bench.files.folders import find_shipped
 from bench.files.objects import ManifestReader
 from bench.files.yaml_source import Document, Loc, format_path, read_documents
 from bench.meshes import MESHES
+from bench.meshes.application_names import find_mentions, move_application
 from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import EVERY_EFFECT, Effect, Mesh, Policies
-from bench.meshes.rewriting import CLUSTER_SCOPED, OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces, move_object
+from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces
 from bench.meshes.routing import Route
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.issues import Issue, IssueCode
@@ -40,6 +42,8 @@ from bench.scenario.types import Design
 
 _NEEDS_CLUSTER: Final = "needs a cluster: run with --context NAME"
 UNPROBED: Final = "applied, accepted by the control plane, not probed"
+_GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
+_CHOOSES_SIDECAR: Final = ("/rev", "/dataplane-mode")  # ends of labels that choose the mesh's version or mode
 UNNAMED: Final = "RUN"  # in place of the end of a run's id, until it has one
 _LONGEST_NAMESPACE: Final = 63 - len(OUTSIDE)
 _DIGEST: Final = 6  # letters of a name that was shortened
@@ -114,7 +118,7 @@ class ResolvedConfiguration:
     def ids(self) -> Mapping[str, str]:
         """The SPIFFE ids in the run by workload name; empty where no workload has a certificate."""
         names = self.identities
-        return {one.name: names[one.account][0] for one in self.application.everyone if names.get(one.account)}
+        return {one.name: names[one.identity][0] for one in self.application.everyone if names.get(one.identity)}
 
     @property
     def probes(self) -> tuple[Probe, ...]:
@@ -206,6 +210,7 @@ class ResolvedScenario:
         found: list[Problem] = []
         if definition.local is None:
             found.append(Problem(str(definition.file), 0, "local", f"{definition.name} has no program"))
+        found += self.application.local_obstacles
         for one in self.configurations:
             parts = {"images": one.settings.images, "objects": one.replacements}
             what = " and ".join(name for name, own in parts.items() if own)
@@ -271,9 +276,25 @@ class ResolvedScenario:
         found = (rewrite for one in moved for rewrite in one.rewrites)
         return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
+    def list_left_out(self) -> tuple[str, ...]:
+        """Return the objects of the application that a run does not apply, each with the reason."""
+        return tuple(str(replace(one, file=self.shorten(Path(one.file)))) for one in self.application.left_out)
+
+    def list_mentions(self) -> tuple[Problem, ...]:
+        """Return where programs of the application are given a namespace's name that a run does not rewrite; files are
+        named as in the scenario."""
+        names = self.name_namespaces(existing_mesh=False)
+        found = (one for each in self.configurations for one in find_mentions(each.application, each.things, names))
+        return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
+
     def shorten(self, file: Path) -> str:
         """Return the name of a manifest's file as the scenario names its folder."""
-        folders = {**self.inputs.manifests, "": find_shipped("manifests")}
+        own = (
+            {}
+            if self.inputs.application is None
+            else {str(self.scenario.application.manifests): self.inputs.application}
+        )
+        folders = {**self.inputs.manifests, **own, "": find_shipped("manifests")}
         return next(
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
             str(file),
@@ -284,7 +305,7 @@ def _find_cluster_obstacles(
     document: Document, configuration: ResolvedConfiguration, own: Sequence[str], *, existing_mesh: bool
 ) -> Iterator[Problem]:
     kind, metadata = document.value["kind"], document.value["metadata"]
-    if kind in CLUSTER_SCOPED:
+    if kind in (*CLUSTER_SCOPED, "Namespace"):
         message = f"a {kind} is of the whole cluster, and a run creates objects in its own namespaces only"
         yield document.problem(("kind",), f"{message}; hint: leave it out, or apply it before the run")
     movable = configuration.mesh.policies.MOVABLE if configuration.mesh else frozenset[str]()
@@ -300,12 +321,6 @@ def _fit_name(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
     return f"{name[: _LONGEST_NAMESPACE - _DIGEST - 1].rstrip('-')}-{digest}"
-
-
-def move_application(application: Application, documents: Iterable[Document], names: Namespaces) -> tuple[Moved, ...]:
-    """Return the objects of the application that are deployed, in the run's namespaces: its versions, and where those
-    are several the Service of each."""
-    return tuple(move_object(one, names) for one in documents if application.deploys(one.value))
 
 
 def resolve_scenario(name_or_path: str, overrides: Overrides) -> ResolvedScenario:
@@ -336,8 +351,8 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
     except InputError as error:
         raise InputError([_locate_key(one, file) for one in error.problems]) from None
     configurations: list[ResolvedConfiguration] = []
-    objects = read_folders([application.definition.folder], read)
-    problems = [*list_mesh_settings(objects)]
+    objects = _keep_applied(read_folders([application.definition.folder], read))
+    problems = [*list_mesh_settings(objects, is_strict=application.definition.local is not None)]
     problems += (
         _add_position(text, file, loc) for loc, text in _list_namespace_settings(scenario.placement.namespaces)
     )
@@ -383,14 +398,31 @@ def format_unprobed(document: Document) -> str:
     return f"{where}: {value['kind']} {value['metadata']['name']}: {UNPROBED}"
 
 
-def list_mesh_settings(objects: Iterable[Document]) -> Iterator[Problem]:
-    """Yield labels and annotations of the application's pods that a mesh reads: they would change its sidecars."""
+def _keep_applied(documents: Iterable[Document]) -> tuple[Document, ...]:
+    """Return the application's objects that a run applies."""
+    return tuple(one for one in documents if find_left_out(one) is None)
+
+
+def list_mesh_settings(objects: Iterable[Document], *, is_strict: bool = True) -> Iterator[Problem]:
+    """Yield objects of a mesh among the application's, which only configurations with that mesh can have, and labels
+    and annotations of its pods that a mesh reads: they would change its sidecars. Unless `is_strict`, only those that
+    decide whether there is a sidecar."""
     for document in objects:
+        thing = document.value
+        if _is_of_mesh(thing["apiVersion"].rpartition("/")[0]):
+            message = "is of a mesh; hint: move it into a folder of the `manifests` of configurations that have it"
+            yield document.problem(("apiVersion",), f"{thing['kind']} {thing['metadata']['name']} {message}")
         for kind in ("labels", "annotations"):
-            loc: Loc = ("spec", "template", "metadata", kind)
-            for key in _value_at(document.value, loc) or {}:
-                if any(mesh.reads(str(key)) for mesh in MESHES.values()):
+            loc: Loc = (*TEMPLATES.get(thing["kind"], ("spec", "template")), "metadata", kind)
+            for key in _value_at(thing, loc) or {}:
+                is_read = any(mesh.reads(str(key)) for mesh in MESHES.values())
+                if is_read and (is_strict or "inject" in key or key.endswith(_CHOOSES_SIDECAR)):
                     yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
+
+
+def _is_of_mesh(group: str) -> bool:
+    domains = (_GATEWAY_GROUP, *(mesh.domain for mesh in MESHES.values()))
+    return any(group == one or group.endswith(f".{one}") for one in domains)
 
 
 def _list_namespace_settings(settings: NamespaceSettings) -> Iterator[tuple[Loc, str]]:
@@ -406,9 +438,9 @@ def _list_namespace_settings(settings: NamespaceSettings) -> Iterator[tuple[Loc,
                 )
 
 
-def reject_mesh_settings(objects: Iterable[Document]) -> None:
+def reject_mesh_settings(objects: Iterable[Document], *, is_strict: bool) -> None:
     """Raise InputError with all problems of `list_mesh_settings`."""
-    if problems := tuple(list_mesh_settings(objects)):
+    if problems := tuple(list_mesh_settings(objects, is_strict=is_strict)):
         raise InputError(problems)
 
 
@@ -446,9 +478,10 @@ def _resolve_configuration(
     definition, home = application.definition, application.namespace
     own = find_own_objects(folders, definition.folder, namespace=home, read=read)
     if own.replacements:
-        reject_mesh_settings(one.document for one in own.replacements)
+        reject_mesh_settings((one.document for one in own.replacements), is_strict=definition.local is not None)
         application = read_application(definition, scenario.application.versions, read=own.read_application)
-    manifests = read_manifests(folders, mesh.policies.KINDS if mesh else {}, namespace=home, read=own.read_rest)
+    kinds = mesh.policies.KINDS if mesh else {}
+    manifests = read_manifests(folders, kinds, namespace=home, others=application.spaces, read=own.read_rest)
     reading, untranslated = None, manifests.untranslated
     if mesh is not None:
         if gateway := mesh.policies.read_gateway(manifests.sources, application):
@@ -464,12 +497,12 @@ def _resolve_configuration(
         objects=objects,
         untranslated=untranslated,
         warnings=reading.warnings if reading else (),
-        things=(*read_folders([definition.folder], own.read_application), *own.rest),
+        things=_keep_applied((*read_folders([definition.folder], own.read_application), *own.rest)),
         replacements=own.replacements,
         groups=user_groups_of(reading.policies if reading else None, application, complete=not untranslated),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
-        namespaces=keep_namespaces(application.namespace),
+        namespaces=keep_namespaces(*application.spaces),
     )
 
 

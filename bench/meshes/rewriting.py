@@ -15,26 +15,6 @@ Object = dict[str, Any]
 
 OUTSIDE: Final = "-outside"  # the end of the name of the namespace outside the mesh
 
-# Kinds of Kubernetes and the Gateway API that belong to no namespace.
-CLUSTER_SCOPED: Final = frozenset(
-    {
-        "APIService",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "CustomResourceDefinition",
-        "GatewayClass",
-        "IngressClass",
-        "MutatingWebhookConfiguration",
-        "Namespace",
-        "PersistentVolume",
-        "PriorityClass",
-        "RuntimeClass",
-        "StorageClass",
-        "ValidatingAdmissionPolicy",
-        "ValidatingWebhookConfiguration",
-    }
-)
-
 _SPIFFE_NAMESPACE: Final = re.compile(r"(?<=/ns/)[^/*]+(?=/|$)")
 # `api.shop`, and with `.svc` any name below the namespace; a port may follow.
 _HOST: Final = re.compile(r"([^.:]+\.)([^.:]+)((?::.*)?)|((?:[^.:]+\.)+)([^.:]+)(\.svc(?:[.:].*)?)")
@@ -113,7 +93,7 @@ class Moved:
         rewrite = Rewrite(
             self.document.file, self.document.line_of(loc), format_path(loc), place.name, written or "", text
         )
-        return replace(self, value=_replace(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
+        return replace(self, value=replace_text(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
 
 
 def rewrite_object(document: Document, places: Places, names: Namespaces) -> Moved:
@@ -145,14 +125,14 @@ def _read(value: Any, loc: Loc) -> Any:
     return value
 
 
-def _replace(value: Any, loc: Loc, text: str) -> Any:
+def replace_text(value: Any, loc: Loc, text: str) -> Any:
     """Return a copy of a part of an object with this text at `loc`."""
     if not loc:
         return text
     step, *rest = loc
     if isinstance(value, list):
-        return [_replace(part, tuple(rest), text) if index == step else part for index, part in enumerate(value)]
-    return {**(value or {}), step: _replace((value or {}).get(step), tuple(rest), text)}
+        return [replace_text(part, tuple(rest), text) if index == step else part for index, part in enumerate(value)]
+    return {**(value or {}), step: replace_text((value or {}).get(step), tuple(rest), text)}
 
 
 def _change_identity(text: str, names: Namespaces) -> str:

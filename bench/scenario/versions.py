@@ -13,6 +13,7 @@ from bench.application.definition import (
     find_application,
     list_shipped_applications,
 )
+from bench.application.objects import list_apps
 from bench.files.validation import explain_choice, format_value
 from bench.files.yaml_source import format_suggestion
 
@@ -55,7 +56,7 @@ def _find_problems(app: str, value: object, definition: ApplicationDefinition) -
 
 def list_image_names(definition: ApplicationDefinition) -> tuple[str, ...]:
     """Return the names that `images` may have."""
-    return (definition.name, *definition.list_apps(), LOAD, _GATEWAY)
+    return (definition.name, *list_apps(definition), LOAD, _GATEWAY)
 
 
 def reject_unknown_images(images: Mapping[str, str], definition: ApplicationDefinition) -> None:

@@ -27,7 +27,7 @@ from bench.verification.evidence import (
     token_evidence,
     unrouted_evidence,
 )
-from bench.verification.prober import Prober, Topic
+from bench.verification.prober import Prober, Topic, workload_of
 from bench.verification.questions import OUTSIDE, Answer, Question
 
 _UNKNOWN_PATH: Final = "/meshbench"  # no application serves it
@@ -122,7 +122,8 @@ def tls_checks(
     """Yield a handshake for each hop, as its caller or else from outside; and one without a certificate with each
     workload, which requires one."""
     application, ids, tls = configuration.deployed, configuration.ids, configuration.wire.tls
-    secured = [workload.name for workload in application.workloads if configuration.is_secured(workload)]
+    called = [workload for workload in application.workloads if application.find_service(workload)]
+    secured = [workload.name for workload in called if configuration.is_secured(workload)]
     for hop in (hop for hop in application.hops if hop.callee in secured):
         question = Question(hop.caller if as_caller else OUTSIDE, hop.callee, tls=True)
         expected = (ids[hop.caller], ids[hop.callee])
@@ -132,11 +133,15 @@ def tls_checks(
 
 
 def plaintext_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
-    """Yield plaintext requests from outside to each workload for which no probe sends them anyway."""
+    """Yield plaintext requests from outside to each workload for which no probe sends them anyway, and of which the
+    answer is known: a request is known, or all are refused."""
     covered = {probe.workload for probe in configuration.probes if probe.caller is None}
-    for workload in configuration.deployed.workloads:
+    application = configuration.deployed
+    for workload in application.workloads:
         status = configuration.outcome(OUTSIDE, workload.name).status
-        if workload.name not in covered and status is not None:
+        if status not in (0, HTTPStatus.FORBIDDEN) and not application.knows_requests(workload.name):
+            continue
+        if workload.name not in covered and status is not None and application.find_service(workload):
             yield Check(Question(OUTSIDE, workload.name), partial(plaintext_evidence, workload.name, status))
 
 
@@ -145,17 +150,22 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
     sidecar of its workload; or in plaintext from outside. None where untranslated objects may change the answers."""
     if configuration.unproven:
         return
-    names = {workload.account: workload.name for workload in configuration.deployed.everyone}
+    application = configuration.deployed
+    names = {workload.identity: workload.name for workload in application.everyone}
     for probe in configuration.probes:
+        if application.find_service(application.workload(probe.workload)) is None:
+            continue  # no Service has a name by which any workload calls it
         caller = OUTSIDE if probe.caller is None else names[probe.caller]
         tls = as_caller and probe.caller is not None
         question = Question(caller, probe.workload, probe.method, probe.path, tls=tls, headers=probe.headers)
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
-        yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration)))
+        is_known = application.knows_requests(probe.workload)
+        yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration), is_known=is_known))
 
 
 def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:
     """Return the evidence of the certificates of each sidecar; none where there are none."""
     return tuple(
-        identity_evidence(name, names=own[name], expected=spiffe) for name, spiffe in configuration.ids.items()
+        identity_evidence(name, names=names, expected=configuration.ids[workload_of(name)])
+        for name, names in own.items()
     )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from bench.verification.evidence import (
     handshakes_evidence,
     protocol_evidence,
 )
+from bench.verification.prober import pages_of, workload_of
 from bench.verification.questions import FRONT, OUTSIDE
 
 # Requests that each proxy has sent on, or connections that it has opened by version, by cluster.
@@ -32,11 +34,13 @@ T = TypeVar("T")
 
 
 def read_requests(data_plane: DataPlane, proxies: Mapping[str, RequestPage]) -> dict[str, dict[str, int]]:
-    """Return the requests that each proxy has sent on so far, by cluster. A delegated gateway's own is an Envoy."""
-    return {
-        name: ask_proxy(name, page, count_requests if name == FRONT else data_plane.requests)
-        for name, page in proxies.items()
-    }
+    """Return the requests that the proxies of each workload have sent on so far, by cluster. A delegated gateway's own
+    is an Envoy."""
+    total: dict[str, Counter[str]] = {}
+    for name, page in proxies.items():
+        found = ask_proxy(name, page, count_requests if name == FRONT else data_plane.requests)
+        total.setdefault(workload_of(name), Counter()).update(found)
+    return {name: dict(counts) for name, counts in total.items()}
 
 
 def ask_proxy(name: str, page: RequestPage, question: Callable[[RequestPage], T]) -> T:
@@ -181,18 +185,20 @@ def connections_evidence(
     inside = [hop for hop in used if hop.callee != GATEWAY]
     data_plane = data_plane_of(configuration)
     opened = {
-        caller: ask_proxy(caller, proxies[caller], data_plane.connections)
+        caller: [ask_proxy(caller, page, data_plane.connections) for page in pages_of(caller, proxies)]
         for caller in dict.fromkeys(hop.caller for hop in inside)
     }
     for hop in inside:
         versions = Counter[str]()
-        for name in clusters_of(configuration, hop)[0]:
-            versions.update(opened[hop.caller].get(name, {}))
+        for name, counted in product(clusters_of(configuration, hop)[0], opened[hop.caller]):
+            versions.update(counted.get(name, {}))
         gateway = configuration.deployed.gateway if hop.caller == GATEWAY else None
         yield protocol_evidence(hop, versions, http=(gateway and gateway.http) or configuration.wire.http)
     for callee in dict.fromkeys(hop.callee for hop in inside):
         if configuration.is_encrypted(configuration.deployed.workload(callee)):
-            counters = ask_proxy(callee, proxies[callee], data_plane.handshakes)
+            counters = Counter[str]()
+            for page in pages_of(callee, proxies):
+                counters.update(ask_proxy(callee, page, data_plane.handshakes))
             yield handshakes_evidence(callee, counters, tls=configuration.wire.tls)
 
 
@@ -211,7 +217,7 @@ def clusters_of(configuration: ResolvedConfiguration, hop: Hop) -> tuple[tuple[s
     callee), and the callee's."""
     application = configuration.deployed
     caller, callee = application.workload(hop.caller), application.workload(hop.callee)
-    service = application.service(callee.app)
+    service = application.called_as(callee)
     routes = policies_of(configuration).routes(application, caller=caller, service=service)
     return clusters_to(routes, callee), data_plane_of(configuration).inbound_cluster(callee)
 

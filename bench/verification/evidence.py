@@ -128,24 +128,30 @@ def pages_evidence(
     )
 
 
-def no_proxy_evidence(hop: Hop, status: int, answer: Answer) -> Evidence:
+def no_proxy_evidence(hop: Hop, status: int | None, answer: Answer) -> Evidence:
     """Prove that the callee itself responds at the address that the caller uses, without a trace of a proxy, and with
-    the application's own `status`."""
+    the application's own `status`, or any where it is not known."""
     server = answer.headers.get("server", "")
     planes = [mesh.data_plane for mesh in MESHES.values()]
     named = any(name in server for plane in planes for name in plane.servers)
     vendors = tuple("-".join(plane.upstream_header.split("-")[:2]) for plane in planes)  # as `x-envoy`
     proxied = named or any(name.startswith(vendors) for name in answer.headers)
-    ok = answer.status == status and not proxied
+    ok = _has_status(answer, status) and not proxied
     seen = f"{answer.status} from {server or 'an unnamed server'}{' through a proxy' if proxied else ''}"
-    return _fact("no proxy", hop, ok=ok, expected=f"{status} from the service itself", seen=seen)
+    return _fact("no proxy", hop, ok=ok, expected=f"{status or 'a response'} from the service itself", seen=seen)
 
 
-def proxied_evidence(hop: Hop, status: int, proxy: DataPlane, answer: Answer) -> Evidence:
-    """Prove that a request on the caller's own path passes a proxy, and gets the application's own `status`."""
+def _has_status(answer: Answer, status: int | None) -> bool:
+    """Return whether an answer has the application's own status, or any where that is not known."""
+    return answer.status != 0 if status is None else answer.status == status
+
+
+def proxied_evidence(hop: Hop, status: int | None, proxy: DataPlane, answer: Answer) -> Evidence:
+    """Prove that a request on the caller's own path passes a proxy, and gets the application's own `status`, or any
+    where it is not known."""
     server = answer.headers.get("server", "no server header")
-    ok = answer.status == status and any(name in server for name in proxy.servers)
-    expected, seen = f"{status} through {proxy.title}", f"{answer.status} through {server}"
+    ok = _has_status(answer, status) and any(name in server for name in proxy.servers)
+    expected, seen = f"{status or 'a response'} through {proxy.title}", f"{answer.status} through {server}"
     return _fact("through sidecars", hop, ok=ok, expected=expected, seen=seen, about="responses")
 
 
@@ -183,15 +189,29 @@ def plaintext_evidence(callee: str, status: int, answer: Answer) -> Evidence:
     return _fact("plaintext", callee, ok=ok, expected=expected, seen=answer.detail)
 
 
-def policy_evidence(probe: Probe, proxy: DataPlane, answer: Answer) -> Evidence:
-    """Prove that the policies allow a request (the application's own status), deny it (403, from the proxy) or refuse
-    it (0)."""
+def policy_evidence(probe: Probe, proxy: DataPlane, answer: Answer, *, is_known: bool = True) -> Evidence:
+    """Prove that the policies allow a request (the application's own status, if that is known), deny it (403, from the
+    proxy) or refuse it (0)."""
     denied, sender = probe.status == HTTPStatus.FORBIDDEN, proxy.denial or proxy.title
+    if probe.status and not denied and not is_known:
+        return _allowed_evidence(probe, proxy, answer)
     return _fact(
         f"policy {probe.policy}",
         f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
         ok=answer.status == probe.status and (proxy.denial.encode() in answer.body or not denied),
         expected=f"403 from {sender}" if denied else f"{probe.status}" if probe.status else _REFUSED,
+        seen=answer.detail,
+    )
+
+
+def _allowed_evidence(probe: Probe, proxy: DataPlane, answer: Answer) -> Evidence:
+    """Prove that the policies allow a request to which the application's own answer is not known."""
+    is_denial = answer.status == HTTPStatus.FORBIDDEN and proxy.denial.encode() in answer.body
+    return _fact(
+        f"policy {probe.policy}",
+        f"{probe.method} {probe.path} at {probe.workload} as {probe.caller or 'no identity, in plaintext'}",
+        ok=answer.status != 0 and not is_denial,
+        expected="any response but a denial",
         seen=answer.detail,
     )
 

@@ -4,12 +4,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from bench.meshes.protocols import RequestPage
 from bench.verification.questions import Answer, Question
 
 T = TypeVar("T")
+
+
+_REPLICA: Final = "~"  # which no name of Kubernetes has
+
+
+def name_replica(workload: str, index: int) -> str:
+    """Name the proxy of one of a workload's pods; that of the first pod has the workload's own name."""
+    return f"{workload}{_REPLICA}{index + 1}" if index else workload
+
+
+def workload_of(proxy: str) -> str:
+    """Return the workload of a proxy that `name_replica` has named."""
+    return proxy.partition(_REPLICA)[0]
+
+
+def pages_of(workload: str, proxies: Mapping[str, RequestPage]) -> tuple[RequestPage, ...]:
+    """Return the interfaces of all proxies of a workload."""
+    return tuple(page for name, page in proxies.items() if workload_of(name) == workload)
 
 
 class Topic(StrEnum):
@@ -66,8 +84,8 @@ class Prober(Protocol):
         """Return what the target reports of the deployment."""
 
     def proxies(self) -> Mapping[str, RequestPage]:
-        """Return the own interface of each proxy on the load's path, by workload; empty without a mesh. It raises
-        DeployError without a response."""
+        """Return the own interface of each proxy on the load's path, named as `name_replica` does; empty without a
+        mesh. It raises DeployError without a response."""
 
     def read_configurations(self, kept: Path) -> Mapping[str, str]:
         """Return the configuration of each workload's proxy, which the folder `kept` then has."""

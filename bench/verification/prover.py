@@ -33,7 +33,7 @@ from bench.verification.counts import (
     subtract,
 )
 from bench.verification.evidence import applied_evidence, entered_evidence, pages_evidence, state_evidence
-from bench.verification.prober import Prober, Topic
+from bench.verification.prober import Prober, Topic, workload_of
 
 SERIES: Final = 100  # pages of each user group that are requested for a proof
 
@@ -92,7 +92,11 @@ class Prover:
             yield applied_evidence(format_subject(one.document), UNPROBED)
         if self._is_asked(Topic.SIDECAR_CERTIFICATES) and "mutual TLS" not in configuration.unproven:
             proxies, data_plane = self.prober.proxies(), data_plane_of(configuration)
-            own = {name: ask_proxy(name, proxies[name], data_plane.identities) for name in configuration.ids}
+            own = {
+                name: ask_proxy(name, page, data_plane.identities)
+                for name, page in proxies.items()
+                if workload_of(name) in configuration.ids
+            }
             yield from identity_evidences(configuration, own)
         yield from prove(self.prober, [page, *mesh_checks(configuration, own, omitted)])
         yield from self._series(SERIES)

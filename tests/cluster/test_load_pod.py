@@ -154,7 +154,7 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool =
 
 
 def start_load_in(cluster: Cluster, namespace: str, order: LoadSpec, folder: Path) -> RunningLoad:
-    meter = kubelet_usage(cluster, namespace, control_planes=(), sidecars=())
+    meter = kubelet_usage(cluster, [namespace], control_planes=(), sidecars=())
     load = start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken())
     load.wait_for_start()
     return load

@@ -101,7 +101,7 @@ def test_namespace_without_mesh_is_proven(deployed: Deployed) -> None:
 
 def test_images_are_read_back_with_their_digests(deployed: Deployed) -> None:
     """The record has the image of each container, with its digest."""
-    images = running_images(deployed.cluster, deployed.application.namespace)
+    images = running_images(deployed.cluster, deployed.application.spaces)
     names = {workload.name for workload in deployed.application.workloads}
     assert names <= images.keys()
     assert len({images[name] for name in names}) == 1

@@ -31,10 +31,12 @@ def change(folder: Path, name: str, old: str, new: str) -> int:
 
 
 def list_problems(folder: Path) -> list[str]:
-    """The problems of a folder, without the folder."""
-    with pytest.raises(InputError) as caught:
-        read_bookinfo("v3", folder=folder)
-    return [str(problem).replace(f"{folder}/", "").replace(str(folder), "folder") for problem in caught.value.problems]
+    """What of a folder no target takes, or else this machine does not, without the folder."""
+    try:
+        problems = read_bookinfo("v3", folder=folder).local_obstacles
+    except InputError as error:
+        problems = error.problems
+    return [str(problem).replace(f"{folder}/", "").replace(str(folder), "folder") for problem in problems]
 
 
 @pytest.mark.parametrize("reviews", ["v1", "v2", "v3"])
@@ -103,4 +105,4 @@ def test_refuses_annotations_that_change_the_sidecar(folder: Path) -> None:
 def test_reports_missing_workload(folder: Path) -> None:
     """A folder without one of Bookinfo's workloads is refused."""
     (folder / "reviews-v3.yaml").unlink()
-    assert list_problems(folder) == ["folder: no Deployment of reviews in version v3"]
+    assert list_problems(folder) == ["folder: no workload of reviews in version v3"]

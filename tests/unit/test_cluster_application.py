@@ -92,7 +92,8 @@ def test_pods_end_quickly_and_have_mesh_annotations() -> None:
     assert template["spec"]["terminationGracePeriodSeconds"] == 1
     assert template["metadata"]["annotations"] == {"a.example/b": "c"}
     assert "annotations" not in thing["metadata"]
-    assert template["metadata"]["labels"] == thing["spec"]["selector"]["matchLabels"]
+    workload = {"meshbench.dev/workload": "details"}
+    assert template["metadata"]["labels"] == {**thing["spec"]["selector"]["matchLabels"], **workload}
 
 
 def test_reports_images_by_container() -> None:

@@ -11,6 +11,7 @@ from bench.application.bookinfo.login import COOKIE
 from bench.application.bookinfo.settings import VERSIONS
 from bench.application.definition import ApplicationDefinition, find_application, read_definition
 from bench.application.model import Application, Gateway, Hop, PathRoute, read_application
+from bench.application.objects import list_apps
 from bench.errors import InputError
 from bench.files.folders import list_manifest_files, list_unread_files
 from tests.applications import BOOKINFO, read_bookinfo
@@ -63,7 +64,7 @@ def test_shipped_definition_agrees_with_its_services() -> None:
     assert BOOKINFO.login is not None
     assert BOOKINFO.login.cookie == COOKIE
     assert BOOKINFO.login.header in productpage_headers({}, "Marco")
-    assert set(BOOKINFO.services) == set(VERSIONS) == set(BOOKINFO.list_apps())
+    assert set(BOOKINFO.services) == set(VERSIONS) == set(list_apps(BOOKINFO))
 
 
 def test_refuses_unknown_application() -> None:

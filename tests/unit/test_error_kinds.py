@@ -130,6 +130,10 @@ READS_HTTP = {
     "k8s/websocket.py",
     "k8s/pod_page.py",  # a page of a pod
     "meshes/probe.py",  # what a policy makes a user see
+    "meshes/istio/probes.py",
+    "verification/checks.py",
+    "meshes/istio/envoy/routes.py",  # the statuses that a proxy tries again
+    "meshes/kuma/traffic_manifests.py",
     "verification/evidence.py",
 }
 

@@ -234,11 +234,11 @@ def test_gateway_use_counts_with_the_sidecars() -> None:
         pod("gateway-1", "istio-proxy", app="gateway"),
         pod("productpage-1", "productpage", "istio-proxy", app="productpage"),
     ]
-    parts = parts_of(pods, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
+    parts = parts_of(pods, namespaces=["bookinfo-7f3a"], sidecars=["istio-proxy", "kuma-sidecar"])
     roles = {part.process: part.role for part in parts.values()}
     assert roles["gateway"] == roles["productpage-sidecar"] == "sidecar"
     delegated = [pod("gateway-1", "gateway", "kuma-sidecar", app="gateway")]
-    parts = parts_of(delegated, namespace="bookinfo-7f3a", sidecars=["istio-proxy", "kuma-sidecar"])
+    parts = parts_of(delegated, namespaces=["bookinfo-7f3a"], sidecars=["istio-proxy", "kuma-sidecar"])
     assert {part.process: part.role for part in parts.values() if part.role != "node"} == {
         "gateway": "sidecar",
         "gateway-sidecar": "sidecar",

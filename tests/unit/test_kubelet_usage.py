@@ -41,7 +41,7 @@ def pod(name: str, *containers: str, namespace: str = "here", native: tuple[str,
 
 def named(*pods: Object) -> dict[tuple[str, str], tuple[str, str]]:
     """(pod, container) -> (process, role)."""
-    parts = parts_of(pods, namespace="here", sidecars=SIDECARS)
+    parts = parts_of(pods, namespaces=["here"], sidecars=SIDECARS)
     return {(name, container): (part.process, part.role) for (_, name, container), part in parts.items()}
 
 
@@ -205,7 +205,7 @@ def test_requests_all_nodes_of_the_run() -> None:
     pods = (pod("details-x", "details", app="details"), pod("zipkin", "zipkin", namespace="istio-system"))
     kubelets = FakeKubelets([], pods)
     usage = kubelet_usage(
-        cast("Cluster", kubelets), "here", control_planes=("istio-system", "kuma-system"), sidecars=SIDECARS
+        cast("Cluster", kubelets), ["here"], control_planes=("istio-system", "kuma-system"), sidecars=SIDECARS
     )
     assert usage.nodes == ("n1", "n2")
 

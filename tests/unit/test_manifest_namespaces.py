@@ -175,7 +175,7 @@ def test_names_have_the_namespace_of_each_workload(mesh: str, cluster: str, iden
     for application, home, other in ((written, "bookinfo", "stock"), (running, "bookinfo-7f3a", "stock-7f3a")):
         clusters = [policies.outbound_cluster(application, application.service(one)) for one in ("details", "ratings")]
         assert clusters == [cluster.format(other), cluster.format(home).replace("details", "ratings")]
-        names = [policies.identities(application)[f"bookinfo-{one}"] for one in ("details", "ratings")]
+        names = [policies.identities(application)[application.workload(one).identity] for one in ("details", "ratings")]
         assert names == [(identity.format(other),), (identity.format(home).replace("details", "ratings"),)]
 
 

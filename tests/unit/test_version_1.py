@@ -27,7 +27,8 @@ from tests.bookinfo import ROOT
 from tests.unit.test_history import line
 
 EXAMPLE = ROOT / "tests" / "recorded" / "run_of_version_1"
-SINCE_VERSION_2 = ("design", "noise", "no-overlap", "correlated")
+SINCE_VERSION_2 = ("design", "noise", "no-overlap", "correlated", "many-names")
+OTHER_ADVICE = ("closed-loop",)  # today's is not what version 1 wrote
 PLAIN = ("timeout", "killed", "interrupted", "failed", "internal-error")
 
 
@@ -45,7 +46,9 @@ def read_trial(tmp_path: Path, **changes: Any) -> TrialRecord:
     return record
 
 
-@pytest.mark.parametrize("code", [code for code in IssueCode if RULES[code].advice and code not in SINCE_VERSION_2])
+@pytest.mark.parametrize(
+    "code", [code for code in IssueCode if RULES[code].advice and code not in (*SINCE_VERSION_2, *OTHER_ADVICE)]
+)
 def test_reads_issue_with_code_and_advice(tmp_path: Path, code: IssueCode) -> None:
     """The text of each code is divided at the advice, and printed as it was."""
     text = f"{code}: in 3 s: no request ended; and more; {RULES[code].advice}"
@@ -57,6 +60,7 @@ def test_reads_issue_with_code_and_advice(tmp_path: Path, code: IssueCode) -> No
 @pytest.mark.parametrize(
     ("text", "code", "detail"),
     [
+        ("closed-loop: lost 3 %; requests were lost or users were blocked; read load.log", "closed-loop", "lost 3 %"),
         ("stall: in 3 s; something froze; look for what else the machine did, and run again", "stall", "in 3 s"),
         ("restart: it ended; look into its log below proxies/ or in the services' logs", "restart", "it ended"),
         ("proof: page: expected one, seen another", "proof", "page: expected one, seen another"),

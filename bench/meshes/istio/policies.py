@@ -357,7 +357,7 @@ class Policies:
     def applies(self, policy: Policy, workload: Workload) -> bool:
         """Return whether the policy applies to the workload, by namespace (the root namespace means all) and labels."""
         selector = policy.spec.selector
-        near = self.namespace_of(policy) in {self.namespace, ROOT_NAMESPACE}
+        near = self.namespace_of(policy) in {workload.namespace or self.namespace, ROOT_NAMESPACE}
         return near and (selector is None or selector.selects(workload.labels))
 
     def authorization_for(self, workload: Workload, action: str) -> tuple[AuthorizationPolicy, ...]:

@@ -48,7 +48,7 @@ class IstioPolicies(Policies):
 
     def identities(self, application: Application) -> Mapping[str, tuple[str, ...]]:
         """Return the SPIFFE id of each service account; with any policies, every sidecar has a certificate."""
-        return {one.account: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
+        return {one.identity: (f"spiffe://{principal_of(application, one)}",) for one in application.everyone}
 
     def encrypts(self, application: Application, workload: Workload) -> bool:
         """Return whether sidecars use mutual TLS to a workload that takes it; a DestinationRule may switch it off."""

@@ -187,7 +187,7 @@ class _WorkloadPolicies:
             status = one.status if decision == "allowed" else _STATUSES.get(decision)
             if status is not None:
                 yield Probe(
-                    label, self.workload.name, one.caller.account if one.caller else None, one.method, one.path, status
+                    label, self.workload.name, one.caller.identity if one.caller else None, one.method, one.path, status
                 )
                 return
 

@@ -72,9 +72,9 @@ def builtin_id(tag: str, mesh: str = MESH) -> str:
     return f"spiffe://{mesh}/{tag}"
 
 
-def builtin_ids(application: Application, account: str) -> tuple[str, ...]:
+def builtin_ids(application: Application, identity: str) -> tuple[str, ...]:
     """Return all names in a certificate of the builtin authority: SPIFFE ids by service, then a name for each tag."""
-    workloads = [workload for workload in application.everyone if workload.account == account]
+    workloads = [workload for workload in application.everyone if workload.identity == identity]
     services = [tag for workload in workloads for tag in service_tags(application, workload)]
     tags = [f"kuma://{key}/{value}" for one in workloads for key, value in _all_tags(application, one)]
     return tuple(dict.fromkeys((*(builtin_id(tag, application.mesh) for tag in services), *tags)))

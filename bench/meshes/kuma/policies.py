@@ -69,7 +69,7 @@ class Policies:
 
         Namespace (the system namespace means all) and labels decide.
         """
-        near = self.namespace_of(policy) in {self.application.namespace, ROOT_NAMESPACE}
+        near = self.namespace_of(policy) in {workload.namespace or self.application.namespace, ROOT_NAMESPACE}
         return near and LabelSelector(matchLabels=policy.spec.target_ref.labels).selects(workload.labels)
 
     def permissions_for(self, workload: Workload) -> tuple[MeshTrafficPermission, ...]:

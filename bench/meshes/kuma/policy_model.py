@@ -50,7 +50,7 @@ class KumaPolicies(Policies):
         """Return the names in the certificate of each service account; none without mutual TLS."""
         if self.form == "plain":
             return {}
-        return {one.account: certificate_names(self, application, one) for one in application.everyone}
+        return {one.identity: certificate_names(self, application, one) for one in application.everyone}
 
     def mode(self, workload: Workload) -> Mode:  # noqa: ARG002 - the same for all
         """Return what the sidecar of a workload accepts."""

@@ -25,7 +25,7 @@ def certificate_names(policies: Policies, application: Application, workload: Wo
         case "plain":
             return ()
         case "builtin":
-            return builtin_ids(application, workload.account)
+            return builtin_ids(application, workload.identity)
         case "identity":
             return (spiffe_id(application, workload, policies.domain_template),)
 
@@ -120,5 +120,5 @@ class _WorkloadPolicies:
         usual = self.application.usual_request(self.workload.app)
         for caller in callers:
             expected = _DENIED.get(self._decision(caller), usual.status)
-            yield Probe(label, self.workload.name, caller.account, usual.method, usual.path, expected)
+            yield Probe(label, self.workload.name, caller.identity, usual.method, usual.path, expected)
             return

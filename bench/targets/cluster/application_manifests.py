@@ -5,17 +5,30 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.application.model import CLIENT, Application
+from bench.application.objects import TEMPLATES
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import app_of, names_of
-from bench.k8s.ownership import COMPONENT
+from bench.k8s.ownership import COMPONENT, WORKLOAD
 from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.targets.cluster.load.pod import NAME
 from bench.targets.cluster.probes.pods import pod_name
 
 _GRACE_S: Final = 1  # no request is left when a trial's pods are deleted, and the next trial waits for it
 _INJECTED: Final = "auto"  # the image that a mesh replaces in a gateway's pods itself
+_TTL: Final = "ttlSecondsAfterFinished"  # of a Job, which has to be there until the run has seen that it completed
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses")
-_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
+# What pods need comes before them; whatever is in neither list, in between.
+_ORDER: Final = (
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "ConfigMap",
+    "PersistentVolumeClaim",
+    "NetworkPolicy",
+    "Service",
+)
+_LAST: Final = ("StatefulSet", "DaemonSet", "Deployment", "Pod", "Job")
 # What a manifest may hold in addition to policies: the objects that a gateway's pods are made from.
 _POD_GROUPS: Final = ("v1", "apps/v1")
 
@@ -44,18 +57,27 @@ def application_objects(
     registry: str = "",
     annotations: Mapping[str, str] | None = None,
 ) -> tuple[Object, ...]:
-    """Return the application's own objects with their settings, in the order in which they are to be applied.
+    """Return the application's own objects with their settings, in the order in which they are to be applied. Pods are
+    labelled with the name of their workload.
 
     `images` and `registry` are those of `image_of`; `annotations` are set on the pods.
     """
     settings = PodSettings(images, registry, annotations or {}, application.name)
-    ordered = sorted(things, key=lambda thing: _ORDER.index(thing["kind"]))
-    return tuple(apply_settings(thing, settings) for thing in ordered)
+    return tuple(apply_settings(thing, settings, application) for thing in sorted(things, key=_rank))
 
 
-def running_images(cluster: Cluster, namespace: str) -> dict[str, str]:
+def _rank(thing: Object) -> int:
+    kind = thing["kind"]
+    if kind in _LAST:
+        return len(_ORDER) + 1 + _LAST.index(kind)
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+
+
+def running_images(cluster: Cluster, namespaces: Iterable[str]) -> dict[str, str]:
     """Return the images that really run, by container name, as the nodes' digests; without probe pods."""
-    return read_image_ids(cluster.list("v1", "Pod", namespace=namespace, labels=f"{COMPONENT}!=probe"))
+    without_probes = f"{COMPONENT}!=probe"
+    listed = (cluster.list("v1", "Pod", namespace=one, labels=without_probes) for one in namespaces)
+    return read_image_ids([pod for pods in listed for pod in pods])
 
 
 def read_image_ids(pods: Sequence[Object]) -> dict[str, str]:
@@ -82,27 +104,50 @@ class PodSettings:
     application: str = ""
 
 
-def apply_settings(thing: Object, pods: PodSettings) -> Object:
-    """Return a Deployment with its image chosen and a short grace period for its pods; any other object unchanged."""
-    if thing["kind"] != "Deployment":
+def read_pod_spec(thing: Object) -> Object:
+    """Return what an object's pods are made from; empty for one without pods."""
+    loc = TEMPLATES.get(thing["kind"])
+    if loc is None:
+        return {}
+    spec: Object = thing["spec"]["template"]["spec"] if loc else thing["spec"]
+    return spec
+
+
+def apply_settings(thing: Object, pods: PodSettings, application: Application | None = None) -> Object:
+    """Return an object whose pods have their images chosen, a short grace period, and the label of their workload of
+    the `application`; any other object unchanged."""
+    loc = TEMPLATES.get(thing["kind"])
+    if loc is None:
         return thing
-    template = thing["spec"]["template"]
-    metadata = template["metadata"]
+    template = thing["spec"]["template"] if loc else {"metadata": thing["metadata"], "spec": thing["spec"]}
+    metadata, spec = template.get("metadata") or {}, template["spec"]
+    workload = application.find_workload(thing) if application else None
+    labels = {**(metadata.get("labels") or {}), **({WORKLOAD: workload.name} if workload else {})}
+    app = labels.get("app") or thing["metadata"]["name"]
+    noted = {**metadata, "labels": labels, "annotations": {**(metadata.get("annotations") or {}), **pods.annotations}}
     pod = {
-        **template["spec"],
-        "containers": [_choose_image(one, metadata["labels"]["app"], pods) for one in template["spec"]["containers"]],
+        **spec,
+        **{key: _choose_images(spec[key], app, pods) for key in ("initContainers", "containers") if spec.get(key)},
         "terminationGracePeriodSeconds": _GRACE_S,
     }
-    noted = {**metadata, "annotations": {**metadata.get("annotations", {}), **pods.annotations}}
-    return {**thing, "spec": {**thing["spec"], "template": {"metadata": noted, "spec": pod}}}
+    if not loc:
+        return {**thing, "metadata": noted, "spec": pod}
+    kept = {key: value for key, value in thing["spec"].items() if key != _TTL}
+    return {**thing, "spec": {**kept, "template": {**template, "metadata": noted, "spec": pod}}}
+
+
+def _choose_images(containers: Sequence[Object], app: str, pods: PodSettings) -> list[Object]:
+    """Return the containers with their images. That of a workload's own name, or else the first, has its image."""
+    own = next((one["name"] for one in containers if one["name"] == app), containers[0]["name"])
+    return [_choose_image(one, app if one["name"] == own else "", pods) for one in containers]
 
 
 def _choose_image(container: Object, workload: str, pods: PodSettings) -> Object:
-    if container["image"] == _INJECTED:
+    """Return a container with its image; one without a `workload` has that of its manifest, or of the mirror."""
+    if container.get("image", _INJECTED) == _INJECTED:
         return container
-    image = image_of(
-        workload, container["image"], images=pods.images, registry=pods.registry, application=pods.application
-    )
+    images = pods.images if workload else {}
+    image = image_of(workload, container["image"], images=images, registry=pods.registry, application=pods.application)
     return {**container, "image": image}
 
 
@@ -121,12 +166,8 @@ def gateway_objects(
 ) -> tuple[Object, ...]:
     """Return the objects that a gateway's pods are made from, in the order in which they are to be applied; see
     `PodSettings`."""
-    ordered = sorted(
-        things,
-        key=lambda thing: _ORDER.index(thing["kind"]) if thing["kind"] in _ORDER else len(_ORDER),
-    )
     settings = PodSettings(images, registry, annotations)
-    return tuple(apply_settings(thing, settings) for thing in ordered)
+    return tuple(apply_settings(thing, settings) for thing in sorted(things, key=_rank))
 
 
 def names_outside_mesh(application: Application) -> frozenset[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bench.application.model import GATEWAY
+from bench.application.objects import TEMPLATES
 from bench.errors import ClusterError
-from bench.k8s.client import Cluster, Object
+from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.logs import save_logs
 from bench.k8s.objects import find_restarts, node_name
 from bench.k8s.ownership import COMPONENT, Owner
@@ -75,6 +76,7 @@ class ClusterDeployment:
             self.absent,
             self.watch,
             manifests.sidecar_image,
+            manifests.containers,
         )
         self.prover = Prover(self.prober, manifests.configuration)
 
@@ -97,15 +99,33 @@ class ClusterDeployment:
         objects = self.manifests.pods(uid_for(self.cluster.kinds()))
         for component, things in objects.items():
             owner.apply_all((fill_secret(thing, self.manifests.order) for thing in things), component)
-        names = [thing["metadata"]["name"] for thing in objects["application"] if thing["kind"] == "Deployment"]
-        wait_for_rollout(
-            self.cluster, application.namespace, names, timeout_s=self.cluster.timing.ready_s, watch=self.watch
-        )
+        self._wait_for_workloads(objects["application"])
         if application.gateway:  # its Deployment may be the mesh's
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)
-        for namespace in (application.namespace, self.manifests.outside):
+        probes = [one["metadata"]["namespace"] for one in objects["probe"] if one["kind"] == "Pod"]
+        for namespace in dict.fromkeys(probes):
             self._wait_for_pods(namespace, "probe", is_probe_ready)
         self._wait_for_pods(application.namespace, "load", _is_up)
+
+    def _wait_for_workloads(self, things: Sequence[Object]) -> None:
+        """Wait until the pods of all workloads are ready, and Jobs have completed."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for thing in things:
+            if thing["kind"] in TEMPLATES:
+                key = thing["kind"], thing["metadata"]["namespace"]
+                groups.setdefault(key, []).append(thing["metadata"]["name"])
+        for (kind, namespace), names in groups.items():
+            if kind != "Pod":
+                wait_for_rollout(self.cluster, namespace, names, kind=kind, timeout_s=self._ready_s, watch=self.watch)
+                continue
+            for name in names:
+                ref = Ref("v1", "Pod", name, namespace)
+                wait_for(self.cluster, ref, _are_up, timeout_s=self._ready_s, watch=self.watch)
+
+    @property
+    def _ready_s(self) -> float:
+        """How long the application's pods may take: as its definition says, if that is longer than usual."""
+        return max(self.manifests.application.definition.ready.timeout_s or 0.0, self.cluster.timing.ready_s)
 
     def _bare_pods(self) -> tuple[str, ...]:
         """Return the pods that should have a sidecar and have none: it cannot be added later."""
@@ -114,7 +134,7 @@ class ClusterDeployment:
 
     def _replace_pods(self) -> None:
         """Delete the trial's pods, so that others replace them; `_make_pods` makes those without an owner again."""
-        pods = self.owner.delete_pods(self.manifests.namespace)
+        pods = [pod for space in self.manifests.spaces for pod in self.owner.delete_pods(space)]
         wait_until_deleted(self.cluster, pods, timeout_s=self.cluster.timing.ready_s, watch=self.watch)
 
     def prove(self, load: LoadOutcome | None = None) -> tuple[Evidence, ...]:
@@ -160,7 +180,7 @@ class ClusterDeployment:
 
     def images(self) -> dict[str, str]:
         """See `bench.targets.Deployment`."""
-        return self._retry(lambda: running_images(self.cluster, self.manifests.namespace))
+        return self._retry(lambda: running_images(self.cluster, self.manifests.application.spaces))
 
     def save_logs(self, draft: Path) -> None:
         """Save the last lines of each container's log, control planes included."""
@@ -176,7 +196,7 @@ class ClusterDeployment:
         cpus = {node_name(one): parse_quantity(str(one["status"]["capacity"]["cpu"])) for one in nodes}
         kubelets = kubelet_usage(
             self.cluster,
-            self.manifests.namespace,
+            self.manifests.application.spaces,
             control_planes=[plane.NAMESPACE for plane in planes],
             sidecars=[plane.SIDECAR for plane in planes],
             noise=NodeNoise(cpus, spaces),
@@ -221,6 +241,10 @@ class ClusterDeployment:
 
     def _retry(self, act: Callable[[], T]) -> T:
         return self.prober.retry(act)
+
+
+def _are_up(pods: Sequence[Object]) -> bool:
+    return bool(pods) and all(map(_is_up, pods))
 
 
 def _is_up(pod: Object) -> bool:

@@ -16,6 +16,7 @@ from bench.analysis.validity import make_issue
 from bench.application.model import GATEWAY
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
+from bench.k8s.diagnose import is_of_job
 from bench.k8s.objects import names_of
 from bench.k8s.ownership import COMPONENT, labels_of
 from bench.load.recorded import Start
@@ -127,18 +128,19 @@ class KubeletUsage:
 
 def kubelet_usage(
     cluster: Cluster,
-    namespace: str,
+    namespaces: Collection[str],
     *,
     control_planes: Collection[str],
     sidecars: Collection[str],
     noise: NodeNoise | None = None,
     summaries: Summaries | None = None,
 ) -> KubeletUsage:
-    """Return the usage of the pods of a run's namespace as they are now, of the pods in the namespaces
+    """Return the usage of the pods of an application's namespaces as they are now, of the pods in the namespaces
     `control_planes`, and of the nodes of all of them. `sidecars` are the names of the meshes' containers; `noise`
     and `summaries` as in KubeletUsage. Raises ClusterError."""
-    pods = [pod for one in (namespace, *control_planes) for pod in cluster.list("v1", "Pod", namespace=one)]
-    parts = parts_of(pods, namespace=namespace, sidecars=sidecars)
+    pods = [pod for one in (*namespaces, *control_planes) for pod in cluster.list("v1", "Pod", namespace=one)]
+    lasting = [pod for pod in pods if not is_of_job(pod)]
+    parts = parts_of(lasting, namespaces=namespaces, sidecars=sidecars)
     return KubeletUsage(cluster, nodes_of(pods), parts, noise=noise, summaries=summaries)
 
 
@@ -147,25 +149,27 @@ def nodes_of(pods: Sequence[Object]) -> tuple[str, ...]:
     return tuple(sorted({pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}))
 
 
-def parts_of(pods: Sequence[Object], *, namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
-    """Name the containers of pods, and their nodes. Pods outside `namespace` are control planes'."""
+def parts_of(pods: Sequence[Object], *, namespaces: Collection[str], sidecars: Collection[str]) -> dict[Key, Part]:
+    """Name the containers of pods, and their nodes. Pods outside of `namespaces` are control planes'."""
     parts: dict[Key, Part] = {("", node, ""): Part(f"node {node}", "node") for node in nodes_of(pods)}
     shown = [pod for pod in pods if labels_of(pod).get(COMPONENT) not in _SKIPPED]
     names = names_of(shown)
     for pod in shown:
-        found = _parts_of_pod(pod, names[pod["metadata"]["name"]], own_namespace=namespace, sidecars=sidecars)
+        found = _parts_of_pod(pod, names[pod["metadata"]["name"]], namespaces=namespaces, sidecars=sidecars)
         taken, place = set(parts.values()), pod["metadata"]["name"]
         parts |= {key: part if part not in taken else _qualify(part, place) for key, part in found.items()}
     return parts
 
 
-def _parts_of_pod(pod: Object, workload: str, *, own_namespace: str, sidecars: Collection[str]) -> dict[Key, Part]:
+def _parts_of_pod(
+    pod: Object, workload: str, *, namespaces: Collection[str], sidecars: Collection[str]
+) -> dict[Key, Part]:
     place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     lasting = [one["name"] for one in pod["spec"]["containers"]]
     lasting += [one["name"] for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
     own = [container for container in lasting if container not in sidecars]
     return {
-        (place, name, container): _part(workload, container, own=own, control_plane=place != own_namespace)
+        (place, name, container): _part(workload, container, own=own, control_plane=place not in namespaces)
         for container in lasting
     }
 

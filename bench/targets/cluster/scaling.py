@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, Final
 
+from bench.application.objects import TEMPLATES
 from bench.k8s.client import Object
 from bench.units import parse_quantity
 
@@ -40,7 +41,7 @@ def scale_requests(thing: Object, share: float) -> Object:
         return thing
     if thing["kind"] == "Pod":
         return {**thing, "spec": _scale_pod(spec, share)}
-    if thing["kind"] in ("Deployment", "DaemonSet"):
+    if "template" in spec and thing["kind"] in TEMPLATES:
         template = spec["template"]
         return {**thing, "spec": {**spec, "template": {**template, "spec": _scale_pod(template["spec"], share)}}}
     if "resources" in spec:  # of a gateway that a control plane makes

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+from bench.application.objects import CLUSTER_SCOPED
 from bench.errors import InputError
 from bench.files.yaml_source import Document, Loc, format_path
 from bench.k8s.client import ref_of
 from bench.k8s.objects import POD_PATHS
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
-from bench.meshes.rewriting import CLUSTER_SCOPED, Moved, Namespaces
+from bench.meshes.rewriting import Moved, Namespaces
 
 Object = dict[str, Any]
 
@@ -48,7 +49,7 @@ def _find_node_ports(thing: Object) -> Iterator[Loc]:
 
 
 def _find_cluster_scoped(thing: Object) -> Iterator[Loc]:
-    if thing["kind"] in CLUSTER_SCOPED:
+    if thing["kind"] in (*CLUSTER_SCOPED, "Namespace"):
         yield ("kind",)
 
 

@@ -1,6 +1,6 @@
 """The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,7 @@ from bench.k8s.wait import wait_for_rollout, wait_until_deleted
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
-from bench.meshes.rewriting import Namespaces
+from bench.meshes.rewriting import Moved, Namespaces
 from bench.results.records import RunRecord
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
@@ -27,6 +27,7 @@ from bench.targets.cluster.kubelet import Summaries
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.lock import LOCK_NAMESPACE, ensure_held
 from bench.targets.cluster.options import ClusterOptions, meshes_of
+from bench.targets.cluster.preflight.application import list_claims
 from bench.targets.cluster.preflight.capacity import daemons_of, render_mesh
 from bench.targets.cluster.refusals import format_refused_field
 from bench.targets.cluster.teardown.cleanup import clean_cluster
@@ -123,6 +124,25 @@ class ClusterTarget:
             self._apply_accepted(plane, plane.base_objects(part), mesh)
         self._try_policies(plane)
 
+    def try_application(self) -> None:
+        """Check whether the API server would accept every object of the application, before anything is installed: an
+        unknown field or an invalid value is an error. The lock's namespace stands in for the run's, as for policies."""
+        for one in self.resolved.configurations:
+            names = replace(one.namespaces, runs=dict.fromkeys(one.namespaces.runs, LOCK_NAMESPACE.name))
+            for moved in one.in_namespaces(names).moved_application:
+                self._retry(partial(self._try_object, moved))
+
+    def _try_object(self, moved: Moved) -> None:
+        try:
+            self.cluster.apply(moved.value, dry_run=True)
+        except ClusterError as error:
+            if error.is_retryable:
+                raise
+            where = f"{self.resolved.shorten(Path(moved.document.file))}:{moved.document.line_of(('kind',))}"
+            raise DeployError(
+                f"{where}: the cluster does not accept {ref_of(moved.document.value)}: {error}"
+            ) from error
+
     def _measured(self, plane: ControlPlane) -> tuple[ResolvedConfiguration, ...]:
         """Return the configurations with this mesh."""
         return tuple(one for one in self.resolved.configurations if one.settings.mesh == plane.NAME)
@@ -199,9 +219,25 @@ class ClusterTarget:
     def _finish_removal(self, manifests: TrialManifests) -> None:
         for space in manifests.spaces:
             wait_until_deleted(self.cluster, space, timeout_s=self.cluster.timing.gone_s, watch=self.watch)
+        if any(map(list_claims, manifests.things)):
+            self._wait_for_volumes(manifests.spaces)
         plane = manifests.plane
         if plane and not self.run.scenario.is_paired:
             self._restore_policies(manifests, plane)
+
+    def _wait_for_volumes(self, spaces: Collection[str]) -> None:
+        """Wait until the volumes of deleted namespaces are deleted, which their provisioner does."""
+
+        def find_left() -> list[str]:
+            volumes = self.cluster.list("v1", "PersistentVolume")
+            claims = ((one["metadata"]["name"], (one.get("spec") or {}).get("claimRef") or {}) for one in volumes)
+            return [name for name, claim in claims if claim.get("namespace") in spaces]
+
+        timing = self.cluster.timing
+        if not wait_until(lambda: not find_left(), timeout_s=timing.gone_s, watch=self.watch, poll_s=timing.poll_s):
+            names = " ".join(find_left())
+            why = f"still there after {timing.gone_s:g} s"
+            raise DeployError(f"volumes of the run are {why}: {names}; hint: kubectl delete pv {names}")
 
     def _finish_removals(self) -> None:
         """Wait until nothing of earlier blocks is left, which would use CPU under the next load. Policies outside of
@@ -272,6 +308,7 @@ def open_target(
     owner = Owner(cluster, run.run_id, journal, watch)
     target = ClusterTarget(cluster, options, run, resolved, owner, watch, load_place)
     try:
+        target.try_application()
         if run.scenario.isolation == "shared" or options.existing_mesh:
             with target.installed(meshes_of(run.scenario)):
                 yield target

@@ -20,6 +20,7 @@ from bench.targets.cluster.application_manifests import (
     image_of,
     label_outside_pods,
     makes_pods,
+    read_pod_spec,
 )
 from bench.targets.cluster.load.placement import LoadPlacement
 from bench.targets.cluster.load.pod import default_image, load_objects
@@ -49,6 +50,13 @@ class TrialManifests:
     def sidecar_image(self) -> str:
         """The image of the sidecars in this configuration; empty for that of the mesh."""
         return self.replaced_sidecar.image if self.replaced_sidecar else ""
+
+    @property
+    def containers(self) -> frozenset[str]:
+        """The names of the application's own containers."""
+        specs = (read_pod_spec(one) for one in (*self.things, *self.gateway))
+        every = (one for spec in specs for key in ("containers", "initContainers") for one in spec.get(key) or ())
+        return frozenset(one["name"] for one in every)
 
     @property
     def application(self) -> Application:
@@ -147,7 +155,7 @@ def build_trial_manifests(
     """Build the manifests of the configuration of that name in these namespaces."""
     configuration = resolved.configuration(name).in_namespaces(names)
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
-    entry = application.service(application.calls[0][1])
+    entry = application.front
     at = f"{entry.name}:{entry.port}"
     written = [one.value for one in configuration.moved]
     own = configuration.settings.images

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+from bench.application.objects import TEMPLATES
 from bench.check_result import CheckResult
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import node_name
@@ -17,6 +18,7 @@ from bench.meshes.control_planes import CONTROL_PLANES, find_gateway_maker
 from bench.meshes.equalise import installation_values
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.model import Equal
+from bench.targets.cluster.application_manifests import read_pod_spec
 from bench.targets.cluster.load.placement import UNDECIDED, Share
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.pod_placement import place_mesh
@@ -26,6 +28,7 @@ from bench.targets.cluster.scaling import scale_quantities
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
 from bench.units import format_bytes, format_counted, parse_quantity
 
+_COUNTS: Final = {"Deployment": "replicas", "StatefulSet": "replicas", "Job": "parallelism"}
 _INJECTED: Final = "auto"  # the image of a pod into which its mesh puts one
 _SHARES: Final[Mapping[str, Share]] = {"application": "application", "load": "load"}  # by component
 
@@ -108,18 +111,15 @@ def _number(quantity: str | float) -> float:
 def list_pod_requests(
     objects: Iterable[Object], *, sidecar: Resources = NO_RESOURCES, share: Share = "any"
 ) -> tuple[PodRequest, ...]:
-    """Return the pods that Deployments and Pods among `objects` will be, each with `sidecar` in addition;
-    gateways that a control plane makes are a proxy and nothing else, and may be on any node; of a DaemonSet, one
-    node's."""
+    """Return the pods that workloads among `objects` will be, each with `sidecar` in addition; gateways that a control
+    plane makes are a proxy and nothing else, and may be on any node; of a DaemonSet, one node's; of a Job, those that
+    run at a time."""
     pods: list[PodRequest] = []
     for thing in objects:
         name, spec = thing["metadata"]["name"], thing["spec"]
-        if thing["kind"] == "DaemonSet":
-            pods.append(PodRequest(name, pod_resources(spec["template"]["spec"])))
-        elif thing["kind"] == "Deployment":
-            pods += [_make_pod_request(name, spec["template"]["spec"], sidecar, share)] * spec.get("replicas", 1)
-        elif thing["kind"] == "Pod":
-            pods.append(_make_pod_request(name, spec, sidecar, share))
+        if thing["kind"] in TEMPLATES:
+            count = spec.get(_COUNTS.get(thing["kind"], ""))
+            pods += [_make_pod_request(name, read_pod_spec(thing), sidecar, share)] * (1 if count is None else count)
         elif maker := find_gateway_maker(thing["kind"]):
             pods += [PodRequest(name, pod_resources(pod)) for pod in maker.gateway_pods(thing)]
     return tuple(pods)
@@ -247,12 +247,17 @@ class PodPlan:
 
     def _list_trial(self, components: Mapping[str, tuple[Object, ...]]) -> Iterator[PodRequest]:
         for name, things in components.items():
-            yield from list_pod_requests(things, sidecar=self.sidecar.resources, share=_SHARES.get(name, "any"))
+            share = _SHARES.get(name, "any")
+            yield from list_pod_requests(pods_of(things), sidecar=self.sidecar.resources, share=share)
 
     @property
     def everywhere(self) -> tuple[PodRequest, ...]:
-        """The pods that run on every node."""
-        return list_pod_requests(daemons_of(self.control))
+        """The pods that run on every node: of control planes, and of the application in all configurations at once or
+        in the one that requests most."""
+        daemons = [daemons_of(chain(*components.values())) for components in self.trials]
+        own = [list_pod_requests(things, sidecar=self.sidecar.resources) for things in daemons]
+        application = tuple(chain(*own)) if self.at_once else max(own, key=_sum_requests, default=())
+        return (*list_pod_requests(daemons_of(self.control)), *application)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -279,8 +284,10 @@ def build_manifests(resolved: ResolvedScenario, options: ClusterOptions) -> dict
 
 
 def list_trial_pods(manifests: Iterable[TrialManifests]) -> tuple[Mapping[str, tuple[Object, ...]], ...]:
-    """Return application, load and probes of a scenario's configurations, by component."""
-    return tuple({name: pods_of(things) for name, things in one.pods(None).items()} for one in manifests)
+    """Return what becomes pods of application, load and probes in each configuration of a scenario, by component."""
+    return tuple(
+        {name: (*pods_of(things), *daemons_of(things)) for name, things in one.pods(None).items()} for one in manifests
+    )
 
 
 def plan_trials(manifests: Collection[TrialManifests], *, at_once: bool = False) -> PodPlan:
@@ -348,9 +355,8 @@ def _examine_plugin(cluster: Cluster, mesh: str, rendered: Iterable[Object]) -> 
 
 def pods_of(things: Iterable[Object]) -> tuple[Object, ...]:
     """Return the objects that are pods or become pods; of what runs on every node, see `daemons_of`."""
-    return tuple(
-        thing for thing in things if thing["kind"] in ("Deployment", "Pod") or find_gateway_maker(thing["kind"])
-    )
+    kinds = TEMPLATES.keys() - {"DaemonSet"}
+    return tuple(thing for thing in things if thing["kind"] in kinds or find_gateway_maker(thing["kind"]))
 
 
 def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
@@ -361,5 +367,5 @@ def daemons_of(things: Iterable[Object]) -> tuple[Object, ...]:
 def _list_images(thing: Object) -> Iterator[str]:
     if find_gateway_maker(thing["kind"]):  # it has the sidecars' image
         return
-    spec = thing["spec"] if thing["kind"] == "Pod" else thing["spec"]["template"]["spec"]
+    spec = read_pod_spec(thing)
     yield from (container["image"] for container in (*(spec.get("initContainers") or ()), *spec["containers"]))

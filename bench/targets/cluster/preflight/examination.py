@@ -20,11 +20,18 @@ from bench.targets.cluster.flags import CLUSTER_FLAGS
 from bench.targets.cluster.load.placement import LoadPlacement, place_load
 from bench.targets.cluster.options import ClusterOptions, find_meshes_with_images, meshes_of
 from bench.targets.cluster.pod_placement import constraints_of
+from bench.targets.cluster.preflight.application import (
+    application_needs,
+    examine_application,
+    list_application_objects,
+    list_pull_secrets,
+)
 from bench.targets.cluster.preflight.capacity import (
     FreeNode,
     PodPlan,
     add_mesh,
     build_manifests,
+    daemons_of,
     examine_capacity,
     find_free,
     find_unschedulable,
@@ -76,7 +83,8 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         raise InputError(problems)
     resolved = resolved if options.resumed else settle_obstacles(resolved)
     meshes = meshes_of(resolved.scenario)
-    needs = _needs(resolved.scenario, options)
+    things = list_application_objects(resolved)
+    needs = (*_needs(resolved.scenario, options), *application_needs(things, cluster.kinds()))
     untranslated = (one.document.value for each in resolved.configurations for one in each.untranslated)
     needs = (*needs, *needs_of_objects(untranslated, cluster.kinds(), needs))
     permitted = require_permissions(cluster, adapt_to_server(needs, cluster.version))
@@ -106,7 +114,8 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
         *examine_dangling(find_dangling(cluster), needs, cluster.context),
         *examine_terminating(cluster),
         # A mesh with a CNI plugin needs no rights in its pods.
-        *(examine_admission(cluster, cluster.kinds()) if len(planned.everywhere) < len(meshes) else ()),
+        *(examine_admission(cluster, cluster.kinds()) if len(daemons_of(planned.control)) < len(meshes) else ()),
+        *examine_application(cluster, things),
         *_list_remarks(given, resolved),
         examine_capacity(planned.requests, free, load_node=place.node),
         *([examine_prometheus(options.prometheus, cluster)] if options.prometheus else ()),
@@ -114,7 +123,12 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     )
     pull = not _has_errors(results) and _is_agreed(cluster, options)
     images = examine_images(
-        cluster, planned.images, _list_used_nodes(nodes, options.placement), pull=pull, placement=options.placement
+        cluster,
+        planned.images,
+        _list_used_nodes(nodes, options.placement),
+        pull=pull,
+        placement=options.placement,
+        registries=list_pull_secrets(things),
     )
     return Examination(resolved, (*results, *images), planned.telemetry, place)
 

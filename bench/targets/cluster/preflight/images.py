@@ -1,7 +1,7 @@
 """Check the images of a run: whether the nodes have them already, and whether they can be pulled."""
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -52,17 +52,23 @@ def _listed_images(node: Object) -> Collection[str]:
 
 
 def examine_images(
-    cluster: Cluster, images: Sequence[str], nodes: Sequence[Object], *, pull: bool, placement: Placement = NO_PLACEMENT
+    cluster: Cluster,
+    images: Sequence[str],
+    nodes: Sequence[Object],
+    *,
+    pull: bool,
+    placement: Placement = NO_PLACEMENT,
+    registries: Sequence[Object] = (),
 ) -> tuple[CheckResult, ...]:
     """Return one result for the images that all nodes list, and one for each other. With `pull`, a pod of ours, which
     is removed at once, decides on those; without it they are open, which is no warning. `placement` is the
-    scenario's."""
+    scenario's, and `registries` are the Secrets of registries."""
     lacking = {image: names for image in dict.fromkeys(images) if (names := find_lacking_nodes(image, nodes))}
     there = len(dict.fromkeys(images)) - len(lacking)
     present = CheckResult("images", "ok", f"{there} of {there + len(lacking)} on every node")
     if not lacking:
         return (present,)
-    problems = find_pull_problems(cluster, tuple(lacking), placement) if pull else None
+    problems = find_pull_problems(cluster, tuple(lacking), placement, registries) if pull else None
     judged = (_judge(image, names, problems, timeout_s=cluster.timing.pull_s) for image, names in lacking.items())
     return (present, *judged) if there else tuple(judged)
 
@@ -86,14 +92,21 @@ def _judge(
 
 
 def find_pull_problems(
-    cluster: Cluster, images: Sequence[str], placement: Placement = NO_PLACEMENT
+    cluster: Cluster,
+    images: Sequence[str],
+    placement: Placement = NO_PLACEMENT,
+    registries: Sequence[Object] = (),
 ) -> Mapping[str, str | None]:
     """Pull images by a pod that ends at once, where the application's may be, and return what was wrong with each:
     empty where it was pulled, None where that had not ended after `cluster.timing.pull_s`."""
     watch = CancelToken()
     name = f"meshbench-images-{secrets.token_hex(4)}"
     with _namespace(cluster, name, placement.namespaces) as namespace:
-        pod = _create(cluster, place_pods(_pod(namespace, images), placement.application), watch)
+        for secret in registries:
+            copy = {**secret, "metadata": {"name": secret["metadata"]["name"], "namespace": namespace}}
+            cluster.create(add_run_labels(copy, "probe", run_id=namespace, now=datetime.now(UTC)))
+        thing = _pod(namespace, images, [secret["metadata"]["name"] for secret in registries])
+        pod = _create(cluster, place_pods(thing, placement.application), watch)
 
         def is_settled() -> bool:
             return None not in _read_pull_problems(cluster.get(pod) or {}, images).values()
@@ -114,9 +127,9 @@ def _namespace(cluster: Cluster, name: str, settings: NamespaceSettings) -> Iter
         cluster.delete(Ref("v1", "Namespace", name))
 
 
-def _pod(namespace: str, images: Sequence[str]) -> Object:
+def _pod(namespace: str, images: Sequence[str], registries: Iterable[str]) -> Object:
     """Return a pod with one container for each image, within the strictest rules for pods; it requests nothing, so that
-    full nodes take it too."""
+    full nodes take it too. `registries` are the names of Secrets of registries."""
     secured = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     containers = [
         {
@@ -134,6 +147,7 @@ def _pod(namespace: str, images: Sequence[str]) -> Object:
         "terminationGracePeriodSeconds": 0,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": containers,
+        "imagePullSecrets": [{"name": name} for name in registries],
     }
     metadata = {"name": "pull", "namespace": namespace}
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

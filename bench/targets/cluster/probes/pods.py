@@ -25,7 +25,7 @@ _WEEK_S: Final = 7 * 24 * 3600
 
 def find_callers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
     """Return the callers of the application's own calls, and those of the probes."""
-    names = {workload.account: workload.name for workload in application.everyone}
+    names = {workload.identity: workload.name for workload in application.everyone}
     probing = (names[probe.caller] for probe in probes if probe.caller is not None)
     return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing)))
 
@@ -33,15 +33,24 @@ def find_callers(application: Application, probes: Iterable[Probe]) -> tuple[str
 def probe_objects(
     application: Application, callers: Iterable[str], *, image: str, uid: int | None = _UID
 ) -> tuple[Object, ...]:
-    """Return the probe pods of these workloads, in the application's namespace, with their script and the client's
-    account. They are new for each deployment, since a sidecar is injected only when a pod is created.
+    """Return the probe pods of these workloads, each in the namespace of its workload, with their script and the
+    client's account. They are new for each deployment, since a sidecar is injected only when a pod is created.
 
     `image` is the load's, which has Python; `uid` as in `uid_for`.
     """
-    namespace, port = application.namespace, application.services[0].port
-    workloads = [application.workload(caller) for caller in callers]
-    pods = (_stand_in(workload, _pod(workload.name, namespace, image, uid), port=port) for workload in workloads)
-    return (_account(namespace), _script(namespace), *pods)
+    usual = application.services[0].port
+    places = {application.workload(caller): probe_namespace(application, caller) for caller in callers}
+    pods = [
+        _stand_in(workload, _pod(workload.name, namespace, image, uid), port=workload.port or usual)
+        for workload, namespace in places.items()
+    ]
+    scripts = (_script(namespace) for namespace in dict.fromkeys((application.namespace, *places.values())))
+    return (_account(application.namespace), *scripts, *pods)
+
+
+def probe_namespace(application: Application, caller: str) -> str:
+    """Return the namespace of the probe pod of `caller`."""
+    return application.namespace_of(application.workload(caller))
 
 
 def outside_objects(namespace: str, *, image: str, uid: int | None = _UID) -> tuple[Object, ...]:

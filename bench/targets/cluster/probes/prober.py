@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,8 @@ from cryptography import x509
 from bench.application.model import GATEWAY, Application
 from bench.errors import BadAnswerError, DeployError
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.objects import names_of
+from bench.k8s.diagnose import is_of_job
+from bench.k8s.objects import name_of, names_of
 from bench.k8s.ownership import COMPONENT
 from bench.k8s.pod_page import fetch_page
 from bench.k8s.retry import retry_after_outage
@@ -29,9 +31,9 @@ from bench.targets.cluster.application_manifests import pods_in_mesh, pods_with_
 from bench.targets.cluster.load.pod import KEEPER, NAME
 from bench.targets.cluster.probes import agent
 from bench.targets.cluster.probes.injection import WEBHOOKS, find_other_images, read_mesh_state, read_namespace_state
-from bench.targets.cluster.probes.pods import ARGV, CONTAINER, pod_name
+from bench.targets.cluster.probes.pods import ARGV, CONTAINER, pod_name, probe_namespace
 from bench.verification.counts import ask_proxy
-from bench.verification.prober import State, Topic
+from bench.verification.prober import State, Topic, name_replica, workload_of
 from bench.verification.questions import FRONT, OUTSIDE, Answer, Handshake, Question, format_error
 
 Json = dict[str, Any]
@@ -46,7 +48,7 @@ _OMITTED: Final = {Topic.CALLER_CERTIFICATES: "the keys of workloads stay in the
 class ClusterProber:
     """See `bench.verification.prober.Prober`. `outside` is the namespace of the probe pod that is not in the mesh;
     `plane` is None without a mesh; `absent` are the meshes that must not be there meanwhile; `sidecar_image` is that of
-    this configuration, empty for the mesh's."""
+    this configuration, empty for the mesh's; `containers` are the names of the application's own."""
 
     cluster: Cluster
     application: Application
@@ -55,6 +57,7 @@ class ClusterProber:
     absent: tuple[str, ...] = ()
     watch: CancelToken = field(default_factory=CancelToken)
     sidecar_image: str = ""
+    containers: frozenset[str] = frozenset()
 
     @property
     def omitted(self) -> Mapping[Topic, str]:
@@ -68,7 +71,8 @@ class ClusterProber:
     def _read_namespace(self) -> State:
         name = self.application.namespace
         namespace = self.cluster.get(Ref("v1", "Namespace", name)) or {"metadata": {"name": name}}
-        own = {*(workload.app for workload in self.application.workloads), NAME, KEEPER, CONTAINER}
+        apps = (workload.app for workload in self.application.workloads)
+        own = {*apps, *self.containers, NAME, KEEPER, CONTAINER}
         return read_namespace_state(namespace, self.loaded_pods(), self.cluster.list(*WEBHOOKS), own=own)
 
     def _read_mesh(self, plane: ControlPlane) -> State:
@@ -83,13 +87,17 @@ class ClusterProber:
         """Return which sidecars have not acknowledged the newest configuration; empty if all have."""
         if self.plane is None:
             return ""
-        names = [pod["metadata"]["name"] for pod in self.pods_in_mesh()]
-        return self.plane.find_unsynced(self.cluster, self.application.namespace, names)
+        names: dict[str, list[str]] = {}
+        for pod in self.pods_in_mesh():
+            names.setdefault(pod["metadata"]["namespace"], []).append(pod["metadata"]["name"])
+        found = (self.plane.find_unsynced(self.cluster, space, pods) for space, pods in names.items())
+        return "; ".join(filter(None, found))
 
     def find_pods(self, component: str) -> tuple[Object, ...]:
-        """Return the pods of a component of the run."""
+        """Return the pods of a component of the run, without those of Jobs, which have ended."""
         labels = f"{COMPONENT}={component}"
-        return self.cluster.list("v1", "Pod", namespace=self.application.namespace, labels=labels)
+        listed = (self.cluster.list("v1", "Pod", namespace=space, labels=labels) for space in self.application.spaces)
+        return tuple(pod for pods in listed for pod in pods if not is_of_job(pod))
 
     def loaded_pods(self) -> tuple[Object, ...]:
         """Return the pods through which the load goes."""
@@ -102,9 +110,13 @@ class ClusterProber:
     def proxies(self) -> Mapping[str, RequestPage]:
         if self.plane is None:
             return {}
-        pods = names_of(pods_in_mesh(self.loaded_pods(), self.application))
-        ask = partial(self.plane.admin, self.cluster, namespace=self.application.namespace)
-        found = {workload: partial(ask, pod) for pod, workload in pods.items()}
+        loaded = pods_in_mesh(self.loaded_pods(), self.application)
+        pods, spaces = names_of(loaded), {name_of(pod): pod["metadata"]["namespace"] for pod in loaded}
+        ask, found, counted = self.plane.admin, dict[str, RequestPage](), Counter[str]()
+        for pod, workload in sorted(pods.items()):
+            proxy = name_replica(workload, counted[workload])
+            found[proxy] = partial(ask, self.cluster, pod, namespace=spaces[pod])
+            counted[workload] += 1
         gateway = self.application.gateway
         if gateway is None or gateway.proxy is None:
             return found
@@ -122,7 +134,9 @@ class ClusterProber:
         if self.plane is None:
             return {}
         question = MESHES[self.plane.NAME].data_plane.configuration
-        proxies = {name: page for name, page in self.proxies().items() if name != FRONT}
+        # The proxies of a workload's other pods have the same configuration.
+        proxies = {name: page for name, page in self.proxies().items() if name in (workload_of(name), FRONT)}
+        proxies.pop(FRONT, None)
         configurations = {name: ask_proxy(name, page, question) for name, page in proxies.items()}
         kept.mkdir(exist_ok=True)
         for name, configuration in configurations.items():
@@ -166,7 +180,7 @@ class ClusterProber:
         ran = self.cluster.exec(
             pod,
             ARGV,
-            namespace=self.outside if caller == OUTSIDE else self.application.namespace,
+            namespace=self.outside if caller == OUTSIDE else probe_namespace(self.application, caller),
             container=CONTAINER,
             stdin=lines.encode(),
             timeout_s=_START_S + timeout_s,
@@ -208,13 +222,14 @@ def _reject_malformed(pod: str) -> Iterator[None]:
 
 def question_json(question: Question, application: Application, alpn: str = "") -> dict[str, Any]:
     """Return a question as the probe agent reads it. `alpn` is what the client sides of sidecars offer."""
-    service = application.service(question.workload)
-    domain = f".{application.namespace}.svc" if question.caller == OUTSIDE else ""
+    workload = application.workload(question.workload)
+    service, namespace = application.called_as(workload, own=True), application.namespace_of(workload)
+    is_elsewhere = question.caller == OUTSIDE or namespace != probe_namespace(application, question.caller)
     return {
-        "host": f"{service.name}{domain}",
+        "host": f"{service.name}{f'.{namespace}.svc' if is_elsewhere else ''}",
         "port": service.port,
         "method": question.method,
-        "path": question.path or application.path_of(application.workload(question.workload).app),
+        "path": question.path or application.path_of(workload.app),
         "headers": {"Host": f"{service.name}:{service.port}", **dict(question.headers)},  # as in the own calls
         "tls": question.tls,
         "alpn": [alpn] if alpn else [],
