@@ -10,13 +10,13 @@ from typing import Any, cast
 import aiohttp
 import pytest
 import urllib3
-from kubernetes.client import ApiException
 
 import bench
 from bench.errors import ClusterError, ErrorKind
 from bench.k8s import connection, websocket
 from bench.k8s.connection import kind_of_refusal
 from bench.k8s.retry import may_repeat
+from bench.k8s.socks import SocksError
 
 BENCH = Path(bench.__file__).parent
 CONFLICTING = {"message": "Apply failed with 1 conflict", "details": {"causes": [{"reason": "FieldManagerConflict"}]}}
@@ -56,6 +56,15 @@ def test_body_that_is_no_status_does_not_matter(body: bytes) -> None:
 
 
 POOL = cast("Any", None)
+
+
+def caused_by(cause: Exception) -> Exception:
+    """Return the failure to connect that the client raises for a cause at a proxy."""
+    error = urllib3.exceptions.ProxyError("Unable to connect to proxy", cause)
+    error.__cause__ = cause
+    return error
+
+
 UNTRUSTED = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed"))
 
 
@@ -70,19 +79,19 @@ UNTRUSTED = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError("self-signe
         (urllib3.exceptions.SSLError("handshake"), ErrorKind.INTERRUPTED),
         (UNTRUSTED, ErrorKind.CERTIFICATE),
         (ConnectionResetError(), ErrorKind.INTERRUPTED),
+        (caused_by(UNTRUSTED), ErrorKind.CERTIFICATE),
+        (caused_by(urllib3.exceptions.NewConnectionError(POOL, "refused")), ErrorKind.UNREACHABLE),
+        (caused_by(OSError("Tunnel connection failed: 407 Proxy Authentication Required")), ErrorKind.REJECTED),
+        (caused_by(OSError("Tunnel connection failed: 403 Forbidden")), ErrorKind.REJECTED),
+        (caused_by(OSError("Tunnel connection failed: 502 Bad Gateway")), ErrorKind.UNREACHABLE),
+        (caused_by(SocksError("host unreachable")), ErrorKind.UNREACHABLE),
+        (caused_by(SocksError("wrong password", permanent=True)), ErrorKind.REJECTED),
     ],
     ids=repr,
 )
 def test_exception_decides_the_kind_without_an_answer(error: Exception, kind: ErrorKind) -> None:
     """A creation is repeated only where no server can have seen it."""
     assert connection.kind_of_failure(error) is kind
-
-
-def test_exception_of_the_client_is_looked_behind() -> None:
-    """It turns a TLS failure into text."""
-    wrapped = ApiException(reason="SSLError")
-    wrapped.__context__ = UNTRUSTED
-    assert connection.kind_of_failure(wrapped) is ErrorKind.CERTIFICATE
 
 
 @pytest.mark.parametrize(
