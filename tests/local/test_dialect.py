@@ -1,6 +1,5 @@
 """Policies in the dialect of the meshes' own guides, in real Envoys: each construct does what it says."""
 
-import base64
 import json
 import time
 from collections.abc import Iterator
@@ -9,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bench.application.model import Application
 from bench.envoy.certificates import issue_certificates
@@ -19,6 +17,7 @@ from bench.targets.local.prober import query_admin
 from tests.envoys import Sidecars, run_sidecars
 from tests.policies import parse_folders
 from tests.sidecars import application_with
+from tests.tokens import format_key_set, make_key, sign
 
 ONE, BOTH = application_with("v3"), application_with("v1", "v2")
 TRAFFIC = """
@@ -138,33 +137,14 @@ spec: {action: AUDIT, rules: [{to: [{operation: {methods: [GET]}}]}]}
 """
 
 
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _sign(claims: dict[str, object], key: rsa.RSAPrivateKey) -> str:
-    parts = [_encode(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "one"}, claims)]
-    signature = key.sign(".".join(parts).encode(), padding.PKCS1v15(), hashes.SHA256())
-    return ".".join([*parts, _encode(signature)])
-
-
-def _key_set(key: rsa.RSAPrivateKey) -> str:
-    numbers = key.public_key().public_numbers()
-    parts = {
-        name: _encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-        for name, value in (("n", numbers.n), ("e", numbers.e))
-    }
-    return json.dumps({"keys": [{"kty": "RSA", "kid": "one", "alg": "RS256", **parts}]})
-
-
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return make_key()
 
 
 @pytest.fixture(scope="module")
 def access(key: rsa.RSAPrivateKey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecars]:
-    yield from _run("istio", ACCESS.replace("KEYS", _key_set(key)), tmp_path_factory.mktemp("access"), ONE)
+    yield from _run("istio", ACCESS.replace("KEYS", format_key_set(key)), tmp_path_factory.mktemp("access"), ONE)
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +200,12 @@ def _connections(traffic: Sidecars) -> int:
 def test_token_opens_the_page(access: Sidecars, key: rsa.RSAPrivateKey) -> None:
     """403 without a token, 401 with an invalid one, 403 with the wrong claim, and 200 with a reader's."""
     claims = {"iss": "https://login.example", "sub": "me", "exp": 4102444800}
-    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    other = make_key()
     tokens = {
         "none": "",
-        "forged": _sign({**claims, "group": "readers"}, other),
-        "writer": _sign({**claims, "group": "writers"}, key),
-        "reader": _sign({**claims, "group": ["readers", "writers"]}, key),
+        "forged": sign({**claims, "group": "readers"}, other),
+        "writer": sign({**claims, "group": "writers"}, key),
+        "reader": sign({**claims, "group": ["readers", "writers"]}, key),
     }
     statuses = {
         name: access.send(
