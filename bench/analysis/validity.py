@@ -111,6 +111,7 @@ RULES: Final[dict[IssueCode, Rule]] = {
     IssueCode.DESIGN: Rule(False),
     IssueCode.NO_EFFECT: Rule(False),
     IssueCode.UNPROBED: Rule(False, "add `probes` to the scenario"),
+    IssueCode.LEFT_OUT: Rule(False),
     IssueCode.NOISE: Rule(False, "end what else runs on the machine, or measure more blocks", retryable=True),
     IssueCode.NO_OVERLAP: Rule(True, "the configurations did not share the noise of their block", retryable=True),
     IssueCode.CORRELATED: Rule(False, "the interval counts fewer blocks than there are"),

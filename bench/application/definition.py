@@ -58,7 +58,11 @@ Seconds = Annotated[
     BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
     WithJsonSchema({"type": "string", "title": "duration", "pattern": f"^{DURATION_PATTERN}$"}, mode="validation"),
 ]
-Namespaces = Annotated[tuple[Label, ...], Field(min_length=1, max_length=20)]
+Namespaces = Annotated[
+    tuple[Label, ...],
+    Field(min_length=1, max_length=20),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+]
 Entry = Annotated[str, Field(pattern=ENTRY_PATTERN)]
 
 

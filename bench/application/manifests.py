@@ -22,6 +22,7 @@ from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
 from bench.files.validation import OBJECT_PATTERN, list_invalid_fields
 from bench.files.yaml_source import Document, Loc, format_suggestion, read_documents
+from bench.units import format_counted
 
 Name = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -177,7 +178,7 @@ def read_manifests(
         for document in documents:
             if document.value is not None:  # nothing between two separators
                 found += _read_document(document, kinds, problems)
-    problems += (problem for one in found for problem in _find_misplaced(one.document, kinds, namespace, others))
+    problems += _find_misplaced([one.document for one in found], kinds, (namespace, *others))
     if problems:
         raise InputError(problems)
     return Manifests(
@@ -193,14 +194,21 @@ def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[
 
 
 def _find_misplaced(
-    document: Document, kinds: Mapping[str, Kind[Any]], home: str, others: Iterable[str]
+    documents: Iterable[Document], kinds: Mapping[str, Kind[Any]], homes: Sequence[str]
 ) -> Iterator[Problem]:
-    """Yield a problem for an object in a namespace that is not the run's."""
-    known = list(dict.fromkeys(filter(None, (home, *others, _root_namespace(document, kinds)))))
-    namespace = document.value["metadata"].get("namespace") or home
-    if namespace not in known:
-        message = f"no workload runs in {namespace!r}{format_suggestion(str(namespace), known)}"
-        yield document.problem(("metadata", "namespace"), message)
+    """Yield one problem for each namespace that is not the run's, at the first object in it."""
+    misplaced: dict[str, list[Document]] = {}
+    for document in documents:
+        namespace = str(document.value["metadata"].get("namespace") or homes[0])
+        if namespace not in (*homes, _root_namespace(document, kinds)):
+            misplaced.setdefault(namespace, []).append(document)
+    for namespace, (first, *more) in misplaced.items():
+        known = dict.fromkeys(filter(None, (*homes, _root_namespace(first, kinds))))
+        message = f"no workload runs in {namespace!r}{format_suggestion(namespace, known)}"
+        message += f"; {format_counted(len(more), 'more object')} there, too" if more else ""
+        if namespace not in {one.root_namespace for one in kinds.values()}:
+            message += f"; hint: if the application is meant to be there: --set application.namespaces={namespace}"
+        yield first.problem(("metadata", "namespace"), message)
 
 
 def _root_namespace(document: Document, kinds: Mapping[str, Kind[Any]]) -> str:

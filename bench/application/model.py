@@ -396,12 +396,17 @@ def _settle(
 ) -> ApplicationDefinition:
     """Return the definition with its namespaces and its entry, which is by default the only port of the only Service.
     Raises InputError for an entry that is no Service, or where it is not clear which one is meant."""
+    services = tuple(services)
     selecting = [one for one in services if any(map(one.selects, objects.serving))]
     known = [f"{one.name}:{port.port}" for one in selecting for port in one.ports]
     entry = definition.entry or (known[0] if len(known) == 1 else None)
     if entry in known:
         return definition.model_copy(update={"entry": entry, "namespaces": objects.namespaces})
-    if entry is not None:
+    named = next((one for one in services if one.name == definition.entry_service), None)
+    if named is not None and named not in selecting:
+        labels = ", ".join(f"{key}={value}" for key, value in (named.spec.selector or {}).items())
+        message = f"the Service {named.name} selects no pods: no workload has the labels {labels or '(it names none)'}"
+    elif entry is not None:
         message = f"no Service {entry}{format_suggestion(entry, known)}"
     elif known:
         message = f"is missing; name where the load enters: {', '.join(known)}"

@@ -15,6 +15,7 @@ from bench.files.yaml_source import Document
 from bench.meshes.equalise import format_equalised
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Rewrite
+from bench.results.issues import IssueCode
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
@@ -54,7 +55,7 @@ def format_plan(
             f"{scenario.name}: {scenario.title}",
             f"{len(plan.trials)} trials, about {_format_time(scenario, plan, elsewhere)}",
             f"design: {_describe_design(scenario, plan)}",
-            *textwrap.wrap("; ".join(remark.detail for remark in resolved.remarks), 120),
+            *textwrap.wrap("; ".join(one.detail for one in resolved.remarks if one.code != IssueCode.LEFT_OUT), 120),
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),

@@ -276,6 +276,12 @@ class ResolvedScenario:
         found = (rewrite for one in moved for rewrite in one.rewrites)
         return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
+    def report_left_out(self) -> "ResolvedScenario":
+        """Return the scenario with one remark for each object that is left out, and for each mention of a namespace."""
+        found = (*self.list_left_out(), *map(str, self.list_mentions()))
+        issues = (Issue(code=IssueCode.LEFT_OUT, severity="warning", detail=text) for text in found)
+        return replace(self, remarks=(*self.remarks, *issues))
+
     def list_left_out(self) -> tuple[str, ...]:
         """Return the objects of the application that a run does not apply, each with the reason."""
         return tuple(str(replace(one, file=self.shorten(Path(one.file)))) for one in self.application.left_out)
@@ -376,7 +382,7 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         objects=objects,
         configurations=tuple(configurations),
         remarks=tuple(_list_issues(configurations)),
-    )
+    ).report_left_out()
 
 
 def _list_issues(configurations: Iterable[ResolvedConfiguration]) -> Iterator[Issue]:

@@ -28,6 +28,7 @@ _STATUS: Final = {
 _REMARKS: Final = {
     IssueCode.NO_EFFECT: "POLICY",
     IssueCode.UNPROBED: "POLICY",
+    IssueCode.LEFT_OUT: "NOT APPLIED",
 }  # labels of remarks; others are about the design
 _DESIGN_LIMITS: Final[Mapping[Design, tuple[str, ...]]] = {
     "duet": ("duet: all configurations use the machine at once; a wait that they share pulls ratios towards 1",),

@@ -65,6 +65,7 @@ class IssueCode(StrEnum):
     DESIGN = "design"
     NO_EFFECT = "no-effect"
     UNPROBED = "unprobed"
+    LEFT_OUT = "left-out"
     NOISE = "noise"
     NO_OVERLAP = "no-overlap"
     CORRELATED = "correlated"

@@ -62,7 +62,7 @@ def settle_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> S
     names = (entry.get("name") for entry in list_configurations(changed.data))
     source = Source(path.parent, tuple(name for name in names if isinstance(name, str)))
     try:
-        scenario = Scenario.model_validate(changed.data, context=source, by_alias=True, by_name=False)
+        scenario = Scenario.model_validate(_name_locustfile(changed.data), context=source, by_alias=True, by_name=False)
     except ValidationError as error:
         invalid = tuple(_locate_problem(one, document, changed.changes) for one in list_invalid_fields(error, Scenario))
         raise InputError((*changed.problems, *invalid)) from None
@@ -109,6 +109,15 @@ def include_application(document: Document, folder: Path) -> Document:
     own = given if isinstance(given, dict) else {}
     value = {**document.value, "application": {**keys, "manifests": manifests, **own}}
     return Document(document.file, value, document.lines)
+
+
+def _name_locustfile(data: Any) -> Any:
+    """Return the data of a scenario with the Locust file of its application, if it names none: that of its name."""
+    load, application = (data.get(key, {}) if isinstance(data, dict) else None for key in ("load", "application"))
+    if not isinstance(load, dict) or not isinstance(application, dict) or "locustfile" in load:
+        return data
+    name = application.get("name")
+    return {**data, "load": {**load, "locustfile": name}} if isinstance(name, str) else data
 
 
 def _find_own_manifests(keys: Mapping[str, Any], beside: Path, folder: Path) -> str:

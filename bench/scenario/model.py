@@ -229,7 +229,7 @@ class Load(Section):
     locustfile: LocustFile = Field(
         DEFAULT_APPLICATION,
         description="A Locust file: the name of a shipped one, or of one in the folder of the scenario file. The files"
-        " of its folder travel with it.",
+        " of its folder travel with it. Default: that of the application's name.",
     )
     options: Options = Field({}, description="Values of the Locust file's own command-line options, by name.")
     env: Variables = Field(

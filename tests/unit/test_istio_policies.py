@@ -261,7 +261,10 @@ def test_probes_expect_the_decision_of_all_policies() -> None:
         ),
         (
             HEAD.replace("{name: one}", "{name: one, namespace: shop}") + "spec: {}\n",
-            "a.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, istio-system",
+            (
+                "a.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, istio-system; hint: if the"
+                " application is meant to be there: --set application.namespaces=shop"
+            ),
         ),
         (
             HEAD.replace("{name: one}", "{name: one, annotations: {istio.io/dry-run: 'true'}}") + "spec: {}\n",

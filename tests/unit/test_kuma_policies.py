@@ -281,7 +281,10 @@ UNTRANSLATED = "is not translated for this machine"
         ),
         (
             (NEW + ALLOW).replace("{name: one}", "{name: one, namespace: shop}"),
-            "c.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, kuma-system",
+            (
+                "c.yaml:3: metadata.namespace: no workload runs in 'shop'; known: bookinfo, kuma-system; hint: if the"
+                " application is meant to be there: --set application.namespaces=shop"
+            ),
         ),
         (
             (NEW + ALLOW).replace("{name: one}", "{name: one, labels: {kuma.io/mesh: other}}"),

@@ -102,6 +102,11 @@ def test_run_keeps_the_application(tmp_path: Path) -> None:
         ("../other.yaml", SHOP, "mine.yaml:5: application: '../other.yaml' is not allowed"),
         ({"name": "shop", "redy": {}}, SHOP, "mine.yaml:7: application.redy: unknown key 'redy'; did you mean ready?"),
         ({"name": "shop", "entry": "web:80"}, SHOP, "mine.yaml:7: application.entry: no Service web:80; did you mean"),
+        (
+            {"name": "shop", "entry": "web:8080"},
+            {"shop/web.yaml": SHOP["shop/web.yaml"].replace("selector: {app: web}", "selector: {app: wbe}")},
+            "mine.yaml:7: application.entry: the Service web selects no pods: no workload has the labels app=wbe",
+        ),
         ({"name": "shop", "entry": "web"}, SHOP, "mine.yaml:7: application.entry: 'web' is not SERVICE:PORT"),
         ({"name": "shop", "versions": {"web": "v1"}}, SHOP, "mine.yaml:7: application.versions: are of applications"),
         ({"name": "shop", "images": {"api": "x"}}, SHOP, "mine.yaml:8: application.images.api: 'api' has no image"),
@@ -122,3 +127,43 @@ def test_reports_wrong_application_with_its_line(
     with pytest.raises(InputError) as raised:
         resolve_mine(tmp_path, application, files)
     assert message in str(raised.value)
+
+
+def test_locust_file_has_the_name_of_the_application(tmp_path: Path) -> None:
+    """A scenario that names none means the one of its application's name, not that of Bookinfo."""
+    path = write_scenario(tmp_path, {"name": "shop"}, {**SHOP, "shop.py": LOCUSTFILE})
+    text = Path(path).read_text("utf-8")
+    Path(path).write_text(text.replace("load:\n  locustfile: get\n", ""), "utf-8")
+    assert resolve_scenario(path, NO_OVERRIDES).scenario.load.locustfile == "shop"
+    (tmp_path / "shop.py").unlink()
+    with pytest.raises(InputError, match=r"no shop.py in the scenario's folder"):
+        resolve_scenario(path, NO_OVERRIDES)
+
+
+def test_report_lists_what_is_not_applied(tmp_path: Path) -> None:
+    """The run's record has a remark for each object that is left out."""
+    text = f"{SHOP['shop/web.yaml']}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n"
+    (issue,) = resolve_mine(tmp_path, {"name": "shop"}, {"shop/web.yaml": text}).remarks
+    assert issue.code == "left-out"
+    assert "Namespace shop is not applied" in issue.detail
+
+
+POLICY: Final = (
+    "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: NAME, namespace: default}\n"
+)
+
+
+def test_policies_of_another_namespace_are_one_problem(tmp_path: Path) -> None:
+    """Tutorials write `namespace: default`: all of them are one problem, whose hint makes them work."""
+    allowed = "spec: {rules: [{to: [{operation: {methods: [GET]}}]}]}\n"
+    files = {"p/a.yaml": "---\n".join(POLICY.replace("NAME", name) + allowed for name in ("a", "b", "c"))}
+    path = write_scenario(tmp_path, None, files)
+    text = Path(path).read_text("utf-8").replace("mesh: istio", "mesh: istio\n  manifests: [p]")
+    Path(path).write_text(text.replace("load:\n  locustfile: get\n", ""), "utf-8")
+    with pytest.raises(InputError) as raised:
+        resolve_scenario(path, NO_OVERRIDES)
+    (problem,) = raised.value.problems
+    assert "no workload runs in 'default'; known: bookinfo, istio-system; 2 more objects there, too" in str(problem)
+    assert str(problem).endswith("--set application.namespaces=default")
+    resolved = resolve_scenario(path, Overrides(sets=("application.namespaces=default",)))
+    assert resolved.application.namespace == "default"

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from bench.application.model import GATEWAY
 from bench.application.objects import TEMPLATES
-from bench.errors import ClusterError
+from bench.errors import ClusterError, DeployError
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.logs import save_logs
 from bench.k8s.objects import find_restarts, node_name
@@ -223,7 +223,8 @@ class ClusterDeployment:
         )
 
     def _settle(self) -> None:
-        """Wait until all answers were right some times in a row; the proof reports what is wrong at the timeout."""
+        """Wait until all answers were right some times in a row; the proof reports what is wrong at the timeout. Raises
+        DeployError where the application itself, without a mesh, gives no valid answer."""
         right = 0
 
         def is_settled() -> bool:
@@ -234,7 +235,13 @@ class ClusterDeployment:
 
         timing = self.cluster.timing
         limit_s = max(self.manifests.application.definition.ready.timeout_s or 0.0, timing.settle_s)
-        wait_until(is_settled, timeout_s=limit_s, watch=self.watch, poll_s=timing.poll_s)
+        settled = wait_until(is_settled, timeout_s=limit_s, watch=self.watch, poll_s=timing.poll_s)
+        if not settled and not self.prover.is_meshed and not (page := self.prover.page()).ok:
+            front, ready = self.manifests.application.front, self.manifests.application.definition.ready
+            raise DeployError(
+                f"GET {ready.path} of {front.name}:{front.port} got no valid answer within {limit_s:g} s: expected"
+                f" {ready.status}, got {page.seen}; hint: check `entry` and `ready` of the application"
+            )
 
     def _nodes(self) -> tuple[Object, ...]:
         return self.cluster.list("v1", "Node")
