@@ -57,7 +57,7 @@ def make_workload(kind: str, name: str, pod: dict[str, Any], **spec: Any) -> dic
 
 
 def write_shop(folder: Path) -> None:
-    """Write a front with two replicas and a named port, a headless store, a sidecar-like second container, and a Job."""
+    """Write a front with two replicas and a named port, a headless store, an agent on each node, and a Job."""
     config = {"url": "http://store.default.svc.cluster.local:9080"}
     read = {"configMapKeyRef": {"name": "shop", "key": "url"}}
     front = make_pod("front")
@@ -69,7 +69,6 @@ def write_shop(folder: Path) -> None:
     job = make_pod("seed", ["python3", "-c", "print('seeded')"])
     job["spec"]["restartPolicy"] = "Never"
     ports = [{"name": "http", "port": 8000, "targetPort": "web"}, {"name": "tcp-other", "port": 9000, "targetPort": 9}]
-    store = {"run": "store"}
     things = [
         make("v1", "ConfigMap", "shop", data=config),
         make("v1", "Namespace", "default"),
