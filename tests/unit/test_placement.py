@@ -22,6 +22,7 @@ from bench.scenario.plan import make_plan
 from bench.targets.cluster.load.placement import UNDECIDED, place_load
 from bench.targets.cluster.options import read_options
 from bench.targets.cluster.pod_placement import constraints_of, place_mesh, place_pods
+from bench.targets.cluster.preflight.capacity import PodRequest, Resources, find_free, subtract_daemons
 from bench.targets.cluster.preflight.cluster import examine_nodes
 from bench.targets.cluster.preflight.examination import Examination, examine_cluster
 from bench.targets.cluster.trial_manifests import TrialManifests, build_trial_manifests
@@ -370,6 +371,16 @@ def test_capacity_counts_the_nodes_of_each_part() -> None:
     (capacity,) = find_results("capacity", full)
     assert capacity.status == "error"
     assert "no label role=workload on 1 node, not on c" in capacity.detail
+
+
+def test_daemons_take_room_where_they_may_be() -> None:
+    """A DaemonSet with a node selector has no pod on other nodes, whose room stays."""
+    pod = PodRequest("agent", Resources(1.0, 0.0), constraints=NodeConstraints(labels={"role": "benchmark"}))
+    anywhere = replace(pod, constraints=NodeConstraints(tolerations=({"operator": "Exists"},)))
+    free = find_free(dedicated_nodes(), [])
+    benchmark = replace(pod, constraints=replace(pod.constraints, tolerations=({"operator": "Exists"},)))
+    for daemons, cpus in (((pod,), [8, 8, 8]), ((benchmark,), [8, 8, 7]), ((anywhere, benchmark), [7, 7, 6])):
+        assert [one.resources.cpu for one in subtract_daemons(daemons, free)] == cpus
 
 
 def test_warns_where_a_gateways_pods_cannot_be_placed() -> None:

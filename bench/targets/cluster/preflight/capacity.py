@@ -145,9 +145,14 @@ def _compute_free(node: Object, pods: Sequence[Object]) -> FreeNode:
 
 
 def subtract_daemons(everywhere: Sequence[PodRequest], free: Iterable[FreeNode]) -> tuple[FreeNode, ...]:
-    """Return what is free on each node with one of each of these pods on it."""
-    taken = sum((pod.resources for pod in everywhere), NO_RESOURCES)
-    return tuple(one.without(taken, len(everywhere)) for one in free)
+    """Return what is free on each node with one of each of these pods on it that may be there."""
+    return tuple(
+        _subtract(one, [pod for pod in everywhere if not find_exclusion(one.thing, pod.constraints)]) for one in free
+    )
+
+
+def _subtract(node: FreeNode, pods: Sequence[PodRequest]) -> FreeNode:
+    return node.without(sum((pod.resources for pod in pods), NO_RESOURCES), len(pods))
 
 
 def find_unschedulable(
