@@ -102,9 +102,10 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
     del scenario["design"]  # a condition of its own, with the number of windows
     del scenario["placement"]  # likewise, with the load's nodes
     scenario["load"] = _describe_load(record.scenario.load)
-    for one in scenario["configurations"]:
-        if not one["images"]:
-            del one["images"]
+    for one in (scenario, *scenario["configurations"]):
+        for key in ("images", "probes"):
+            if key in one and not one[key]:
+                del one[key]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
     files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}

@@ -29,6 +29,8 @@ LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
 ENTRY_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?:[0-9]{1,5}$"
 MODULE_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 PATH_PATTERN = r"^/[^\s#]*$"
+METHOD_PATTERN = r"^[A-Z]{1,20}$"
+HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 ENDPOINT_PATTERN = r"^[A-Z]{3,10} /[^\s#]*$"
 
 OPTION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -53,6 +55,8 @@ PATTERN_MESSAGES: Final = {
     ENTRY_PATTERN: "is not SERVICE:PORT",
     MODULE_PATTERN: "is not the name of a module below bench.application",
     PATH_PATTERN: "is not a path; it starts with /",
+    METHOD_PATTERN: "is not a method, such as GET",
+    HEADER_PATTERN: "is not the name of a header",
     ENDPOINT_PATTERN: "is not a request; write METHOD /PATH",
     PLACE_PATTERN: "is not allowed; write a path without .., relative to the shipped files or to the scenario's folder",
 }

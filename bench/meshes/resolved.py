@@ -16,7 +16,7 @@ from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
 from bench.files.objects import ManifestReader
-from bench.files.yaml_source import Document, Loc, format_path, read_documents
+from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
 from bench.meshes import MESHES
 from bench.meshes.application_names import find_mentions, move_application
 from bench.meshes.equalise import equalise_wire, policy_objects
@@ -38,6 +38,8 @@ from bench.scenario.loader import (
 from bench.scenario.model import Configuration, Equal, Load, Scenario
 from bench.scenario.overrides import Overrides, list_configurations
 from bench.scenario.placement import NamespaceSettings
+from bench.scenario.probes import OUTSIDE as OUTSIDE_CALLER
+from bench.scenario.probes import ScenarioProbe
 from bench.scenario.types import Design
 
 _NEEDS_CLUSTER: Final = "needs a cluster: run with --context NAME"
@@ -73,6 +75,7 @@ class ResolvedConfiguration:
     load: Load
     equalise: tuple[Equal, ...]
     namespaces: Namespaces
+    scenario_probes: tuple[ScenarioProbe, ...] = ()
 
     @property
     def name(self) -> str:
@@ -373,6 +376,9 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         except InputError as error:
             found = error.problems or (str(error),)
             problems += (_add_position(problem, file, loc) for problem in found)
+    for one in configurations:
+        loc = ("configurations", [each.name for each in scenario.configurations].index(one.name))
+        problems += (_add_position(text, file, path) for path, text in _list_probe_problems(one, loc))
     if problems:
         raise InputError(tuple(dict.fromkeys(problems)))
     return ResolvedScenario(
@@ -383,6 +389,22 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         configurations=tuple(configurations),
         remarks=tuple(_list_issues(configurations)),
     ).report_left_out()
+
+
+def _list_probe_problems(configuration: ResolvedConfiguration, loc: Loc) -> Iterator[tuple[Loc, str]]:
+    """Yield unknown workloads in probes of the scenario, and of the configuration at `loc`, with their paths."""
+    application, own = configuration.application, configuration.settings.probes
+    called = [one.name for one in application.workloads if application.find_service(one)]
+    called += [GATEWAY] if application.gateway else []
+    callers = [*(one.name for one in application.everyone), application.client.name, OUTSIDE_CALLER]
+    shared = len(configuration.scenario_probes) - len(own)
+    for number, probe in enumerate(configuration.scenario_probes):
+        place: Loc = ("probes", number) if number < shared else (*loc, "probes", number - shared)
+        for key, name, known in (("as", probe.caller, callers), ("to", probe.to, called)):
+            if name not in known:
+                yield (*place, key), f"no workload {name!r} in {configuration.name}{format_suggestion(name, known)}"
+        if application.gateway and probe.caller == application.client.name and probe.to != GATEWAY:
+            yield (*place, "to"), f"in {configuration.name} the load reaches {GATEWAY} only"
 
 
 def _list_issues(configurations: Iterable[ResolvedConfiguration]) -> Iterator[Issue]:
@@ -508,6 +530,7 @@ def _resolve_configuration(
         groups=user_groups_of(reading.policies if reading else None, application, complete=not untranslated),
         load=scenario.load_of(settings.name),
         equalise=scenario.equalise,
+        scenario_probes=(*scenario.probes, *settings.probes),
         namespaces=keep_namespaces(*application.spaces),
     )
 

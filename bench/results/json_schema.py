@@ -20,6 +20,7 @@ from bench.files.validation import (
     IMAGE_PATTERN,
     LABEL_PATTERN,
     LINE_PATTERN,
+    METHOD_PATTERN,
     MODULE_PATTERN,
     NAME_PATTERN,
     PATH_PATTERN,
@@ -31,6 +32,7 @@ from bench.meshes import MESHES
 from bench.results.records import FILES
 from bench.scenario.model import Application, Configuration, Load, LoadOverride, Pair, Scenario
 from bench.scenario.placement import NamespaceSettings, Placement, PodPlacement
+from bench.scenario.probes import ScenarioProbe
 from bench.scenario.types import Quantity
 from bench.units import format_bytes
 
@@ -49,6 +51,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "configurations": Configuration,
     "configurations[].load": LoadOverride,
     "contrasts[]": Pair,
+    "probes[]": ScenarioProbe,
     "placement": Placement,
     "placement.PART": PodPlacement,
     "placement.namespaces": NamespaceSettings,
@@ -62,6 +65,7 @@ _DESCRIPTIONS = {
     LABEL_PATTERN: "name of Kubernetes",
     MODULE_PATTERN: "name of a module",
     PATH_PATTERN: "path that starts with /",
+    METHOD_PATTERN: "method, such as GET",
     TAG_PATTERN: "tag, without spaces",
     IMAGE_PATTERN: "image: registry/name:tag or registry/name@sha256:digest",
 }

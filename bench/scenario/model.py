@@ -31,6 +31,7 @@ from bench.application.rendering import render
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
 from bench.scenario.load_settings import Options, Tag, Variables
 from bench.scenario.placement import Placement
+from bench.scenario.probes import ScenarioProbe
 from bench.scenario.renames import rename_keys
 from bench.scenario.types import (
     SCHEMA_VERSION,
@@ -292,6 +293,9 @@ class Configuration(Section):
         " win, as over `--image`; `sidecar` is the mesh's proxy, and `load` is the same for all.",
     )
     load: LoadOverride | None = Field(None, description="Changes to the load for this configuration.")
+    probes: Annotated[tuple[ScenarioProbe, ...], Field(max_length=100)] = Field(
+        (), description="Requests that prove this configuration, in addition to those of the scenario."
+    )
 
     @field_validator("manifests")
     @classmethod
@@ -388,6 +392,11 @@ class Scenario(Section):
         description="Settings that get the same value in all meshes, instead of each mesh's default: `tls` (version"
         " 1.3; Envoy chooses cipher and curve), `workers` (two threads in each sidecar), `retries` (none between"
         " sidecars).",
+    )
+    probes: Annotated[tuple[ScenarioProbe, ...], Field(max_length=100)] = Field(
+        (),
+        description="Requests that prove every configuration, in addition to those that meshbench derives from"
+        " policies which it understands.",
     )
     placement: Placement = Field(
         default_factory=Placement,

@@ -15,6 +15,7 @@ from bench.meshes.resolved import ResolvedConfiguration
 from bench.results.records import Evidence
 from bench.verification.evidence import (
     certificate_required_evidence,
+    expected_evidence,
     identity_evidence,
     mtls_evidence,
     no_proxy_evidence,
@@ -161,6 +162,13 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
         expected = probe if as_caller else replace(probe, status=probe.status_through_sidecar)
         is_known = application.knows_requests(probe.workload)
         yield Check(question, partial(policy_evidence, expected, data_plane_of(configuration), is_known=is_known))
+
+
+def scenario_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
+    """Yield the requests that the scenario itself asks for, with or without a mesh."""
+    for probe in configuration.scenario_probes:
+        question = Question(probe.caller, probe.to, probe.method, probe.path, headers=tuple(probe.headers.items()))
+        yield Check(question, partial(expected_evidence, probe.subject, probe.expect))
 
 
 def identity_evidences(configuration: ResolvedConfiguration, own: Mapping[str, Sequence[str]]) -> tuple[Evidence, ...]:

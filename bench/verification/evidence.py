@@ -216,6 +216,12 @@ def _allowed_evidence(probe: Probe, proxy: DataPlane, answer: Answer) -> Evidenc
     )
 
 
+def expected_evidence(subject: str, status: int, answer: Answer) -> Evidence:
+    """Prove that a request of the scenario's own gets the status that it expects; 0 for a closed connection."""
+    expected = str(status) if status else _REFUSED
+    return _fact("probe", subject, ok=answer.status == status, expected=expected, seen=answer.detail)
+
+
 def routed_evidence(path: str, proxy: DataPlane, answer: Answer) -> Evidence:
     """Prove that a service responds on a path that has a route of the gateway."""
     ok, seen = proxy.upstream_header in answer.headers, _format_source(proxy, answer)

@@ -19,6 +19,7 @@ from bench.verification.checks import (
     page_check,
     policy_checks,
     prove,
+    scenario_checks,
 )
 from bench.verification.counts import (
     Requests,
@@ -59,7 +60,8 @@ class Prover:
     def prove_ready(self, pages: int) -> tuple[Evidence, ...]:
         """Prove what may take a while to be in force: the page, every policy, and the routes of each user group."""
         policies = policy_checks(self.configuration, as_caller=self._is_asked(Topic.CALLER_CERTIFICATES))
-        return (*prove(self.prober, [page_check(self.configuration), *policies]), *self._series(pages))
+        asked = [page_check(self.configuration), *policies, *scenario_checks(self.configuration)]
+        return (*prove(self.prober, asked), *self._series(pages))
 
     def start_counting(self) -> None:
         """Read the requests so far, which are not the load's."""
@@ -83,9 +85,9 @@ class Prover:
         yield from state_evidence(state, omitted, meshed=self.is_meshed)
         if not state.askable:
             return
-        page = page_check(configuration)
+        asked = [page_check(configuration), *scenario_checks(configuration)]
         if not self.is_meshed:
-            yield from prove(self.prober, [page, *baseline_checks(configuration.deployed)])
+            yield from prove(self.prober, [*asked, *baseline_checks(configuration.deployed)])
             return
         own: dict[str, tuple[str, ...]] = {}
         for one in configuration.untranslated:
@@ -98,7 +100,7 @@ class Prover:
                 if workload_of(name) in configuration.ids
             }
             yield from identity_evidences(configuration, own)
-        yield from prove(self.prober, [page, *mesh_checks(configuration, own, omitted)])
+        yield from prove(self.prober, [*asked, *mesh_checks(configuration, own, omitted)])
         yield from self._series(SERIES)
 
     def _series(self, count: int) -> Iterator[Evidence]:

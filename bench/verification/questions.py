@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bench.application.definition import ApplicationDefinition
+from bench.scenario import probes as scenario_probes
 
 FRONT: Final = "gateway-front"  # the proxy of a delegated gateway; its sidecar has the gateway's name
-OUTSIDE: Final = "outside"  # the caller without a sidecar or a certificate
+OUTSIDE: Final = scenario_probes.OUTSIDE  # the caller without a sidecar or a certificate
 
 _CLOSED: Final = "connection closed without a response"
 _ERRORS: Final[Mapping[str, str]] = {

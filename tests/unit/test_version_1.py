@@ -27,7 +27,16 @@ from tests.bookinfo import ROOT
 from tests.unit.test_history import line
 
 EXAMPLE = ROOT / "tests" / "recorded" / "run_of_version_1"
-SINCE_VERSION_2 = ("design", "noise", "no-overlap", "correlated", "many-names", "unprobed")
+SINCE_VERSION_2 = (
+    "design",
+    "noise",
+    "no-overlap",
+    "correlated",
+    "many-names",
+    "off-target",
+    "user-errors",
+    "unprobed",
+)
 OTHER_ADVICE = ("closed-loop",)  # today's is not what version 1 wrote
 PLAIN = ("timeout", "killed", "interrupted", "failed", "internal-error")
 

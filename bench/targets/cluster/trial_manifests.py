@@ -89,7 +89,8 @@ class TrialManifests:
         """Return what pods are made from, by component, in the order in which it is applied. `uid` is that of load and
         probes; None leaves it to the cluster."""
         options, image, placement = self.options, self._load_image(), self.options.placement
-        callers = find_callers(self.application, self.configuration.probes)
+        own = (one.caller for one in self.configuration.scenario_probes)
+        callers = find_callers(self.application, self.configuration.probes, own)
         things: dict[str, tuple[Object, ...]] = {
             "application": self._application(),
             "probe": _place(

@@ -23,11 +23,13 @@ _UID: Final = 1000  # the image names its user, and Kubernetes accepts only a nu
 _WEEK_S: Final = 7 * 24 * 3600
 
 
-def find_callers(application: Application, probes: Iterable[Probe]) -> tuple[str, ...]:
-    """Return the callers of the application's own calls, and those of the probes."""
+def find_callers(application: Application, probes: Iterable[Probe], own: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the callers of the application's own calls, those of the probes, and the scenario's `own` ones, all with a
+    pod inside the mesh."""
     names = {workload.identity: workload.name for workload in application.everyone}
     probing = (names[probe.caller] for probe in probes if probe.caller is not None)
-    return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing)))
+    inside = (caller for caller in own if caller != OUTSIDE)
+    return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing, *inside)))
 
 
 def probe_objects(

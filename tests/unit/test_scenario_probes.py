@@ -1,0 +1,104 @@
+"""Probes of a scenario's own: requests whose responses prove what policies do that meshbench need not understand."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import InputError
+from bench.meshes.resolved import ResolvedScenario, resolve_file
+from bench.targets.cluster.probes.pods import find_callers
+from bench.verification.checks import scenario_checks
+from bench.verification.questions import Answer, Question
+
+SCENARIO = """\
+name: own
+title: Own probes
+load: {users: 5, warmup: 5s, duration: 20s}
+repeats: 1
+reference: baseline
+probes:
+  - {as: locust, to: productpage, path: /productpage, expect: 200}
+configurations:
+  - {name: baseline, mesh: none}
+  - name: own
+    mesh: istio
+    manifests: [istio/policies]
+    probes:
+      - {as: details, to: ratings, path: "/ratings/0", headers: {X-Token: abc}, expect: 403}
+      - {as: outside, to: details, method: POST, path: "/details/0", expect: 0}
+"""
+
+
+def resolve(folder: Path, text: str = SCENARIO) -> ResolvedScenario:
+    scenario = folder / "own.yaml"
+    scenario.write_text(text, "utf-8")
+    return resolve_file(scenario)
+
+
+def test_probes_of_the_scenario_and_of_the_configuration_are_asked(tmp_path: Path) -> None:
+    """Those of the scenario in every configuration, also without a mesh."""
+    resolved = resolve(tmp_path)
+    asked = {one.name: [check.question for check in scenario_checks(one)] for one in resolved.configurations}
+    page = Question("locust", "productpage", "GET", "/productpage")
+    assert asked == {
+        "baseline": [page],
+        "own": [
+            page,
+            Question("details", "ratings", "GET", "/ratings/0", headers=(("X-Token", "abc"),)),
+            Question("outside", "details", "POST", "/details/0"),
+        ],
+    }
+
+
+@pytest.mark.parametrize(("status", "ok"), [(403, True), (200, False), (0, False)])
+def test_probe_proves_the_expected_status(status: int, ok: bool, tmp_path: Path) -> None:
+    """Any other response is a failed proof of the configuration: no load is sent."""
+    check = [*scenario_checks(resolve(tmp_path).configuration("own"))][1]
+    fact = check.judge(Answer(status, b"", {}))
+    assert (fact.name, fact.ok, fact.about) == ("probe", ok, "configuration")
+    assert (fact.subject, fact.expected) == ("details -> ratings: GET /ratings/0", "403")
+
+
+def test_closed_connection_is_expected_as_zero(tmp_path: Path) -> None:
+    """Strict mutual TLS refuses plaintext so."""
+    check = [*scenario_checks(resolve(tmp_path).configuration("own"))][2]
+    assert check.judge(Answer(0, b"", {}, refused="connection closed without a response")).ok
+    assert not check.judge(Answer(403, b"", {})).ok
+
+
+def test_caller_of_a_probe_has_a_pod(tmp_path: Path) -> None:
+    """Also where no other proof needs one; that outside of the mesh is there anyway."""
+    own = resolve(tmp_path).configuration("own")
+    callers = find_callers(own.application, (), (one.caller for one in own.scenario_probes))
+    assert callers == ("locust", "productpage", "reviews", "details")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "to: ratings",
+            "to: rating",
+            "configurations[1].probes[0].to: no workload 'rating' in own; did you mean ratings?",
+        ),
+        ("as: locust", "as: lokust", "probes[0].as: no workload 'lokust' in baseline; did you mean locust?"),
+        ("expect: 403", "expect: denied", "configurations[1].probes[0].expect: must be a status, such as 200, or 0"),
+        (
+            "expect: 403",
+            "expects: 403",
+            "configurations[1].probes[0].expects: unknown key 'expects'; did you mean expect?",
+        ),
+        ('path: "/ratings/0"', "path: ratings", "configurations[1].probes[0].path: 'ratings' is not a path"),
+        (
+            "manifests: [istio/policies]",
+            "manifests: [istio/gateway]",
+            "probes[0].to: in own the load reaches gateway only",
+        ),
+    ],
+)
+def test_reports_wrong_probe_with_its_line(old: str, new: str, problem: str, tmp_path: Path) -> None:
+    """A name that no workload has, a status that is none, a misspelt key."""
+    with pytest.raises(InputError) as raised:
+        resolve(tmp_path, SCENARIO.replace(old, new))
+    lines = str(raised.value).splitlines()
+    assert any(f": {problem}" in line and line.startswith(f"{tmp_path}/own.yaml:") for line in lines)
