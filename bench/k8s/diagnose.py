@@ -108,6 +108,19 @@ def _find_pod_problems(pod: Object) -> Iterator[PodProblem]:
             yield _make_sidecar_problem(name, container)
         else:
             yield from _find_container_problems(name, container, once=once)
+    if is_of_job(pod) and (what := _describe_hanging(containers)):
+        yield PodProblem(where, what)
+
+
+def _describe_hanging(containers: Iterable[dict[str, Any]]) -> str:
+    """Describe what keeps the pod of a Job from its end, of which some containers have ended well; empty if nothing."""
+    states = {one["name"]: one.get("state", {}) for one in containers}
+    ended = [name for name, state in states.items() if state.get("terminated", {}).get("exitCode") == 0]
+    running = [name for name, state in states.items() if "running" in state]
+    if not (ended and running):
+        return ""
+    still = f"{', '.join(ended)} completed, and {', '.join(running)} still runs"
+    return f"{still}: a sidecar has to be a native one, or to be ended by the Job"
 
 
 def _make_sidecar_problem(where: str, container: dict[str, Any]) -> PodProblem:

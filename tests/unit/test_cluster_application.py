@@ -130,6 +130,18 @@ def test_versions_have_own_names() -> None:
     }
 
 
+def test_containers_of_one_name_have_own_images() -> None:
+    """Where pods of several workloads call their containers alike, none hides the image of another."""
+
+    def pod(name: str, image: str) -> dict[str, Any]:
+        metadata = {"name": f"{name}-x", "labels": {"meshbench.dev/workload": name}}
+        statuses = [{"name": "main", "imageID": image}, {"name": "proxy", "imageID": "p@sha256:1"}]
+        return {"metadata": metadata, "status": {"containerStatuses": statuses}}
+
+    pods = [pod("web", "a@sha256:1"), pod("api", "b@sha256:1"), pod("web", "a@sha256:1")]
+    assert read_image_ids(pods) == {"api-main": "b@sha256:1", "main": "a@sha256:1", "proxy": "p@sha256:1"}
+
+
 def test_load_image_has_the_installed_locust() -> None:
     """Load on a cluster and on one machine comes from the same version of Locust."""
     text = (find_shipped("manifests") / "load" / "pod.yaml").read_text("utf-8")

@@ -1,5 +1,6 @@
 """Why pods are not ready, as messages."""
 
+from math import inf
 from typing import Any
 
 from bench.k8s.diagnose import Grace, PodProblem, find_problems, find_warnings
@@ -200,3 +201,25 @@ def test_reports_deletion_blockers_of_namespace() -> None:
     held = {"kind": "ConfigMap", "metadata": {"deletionTimestamp": "now", "finalizers": ["example.com/hold"]}}
     assert describe_blockers(held) == "terminating; finalizer example.com/hold"
     assert describe_blockers({"kind": "ConfigMap", "metadata": {}}) == "its deletion was not requested"
+
+
+def test_explains_a_job_whose_sidecar_goes_on() -> None:
+    """Its own container has completed; the pods of a Job that fail are not final, since it makes others."""
+    ended = {"name": "seed", "state": {"terminated": {"exitCode": 0}}, "ready": False, "restartCount": 0}
+    proxy = {"name": "proxy", "state": {"running": {}}, "ready": True, "restartCount": 0}
+    owner = {"kind": "Job", "name": "seed"}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "seed-x", "ownerReferences": [owner]},
+        "status": {"phase": "Running", "containerStatuses": [ended, proxy]},
+    }
+    (problem,) = find_problems(pod)
+    assert "seed completed, and proxy still runs" in problem.what
+    failed = {**pod, "status": {"phase": "Failed", "containerStatuses": [ended]}}
+    assert [one.grace_s for one in find_problems(failed)] == [inf]
+    job = {
+        "kind": "Job",
+        "metadata": {"name": "seed"},
+        "status": {"conditions": [{"type": "Failed", "status": "True"}]},
+    }
+    assert [one.grace_s for one in find_problems(job)] == [0.0]

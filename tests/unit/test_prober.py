@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -201,3 +202,19 @@ def test_answers_are_limited_in_size(count: object) -> None:
     output = json.dumps([{"answers": [{**PLAIN, "count": count}]}]).encode()
     with pytest.raises(BadAnswerError, match="its answers are invalid"):
         prober(OddPods(output)).pages("", 3)
+
+
+def test_a_service_of_another_namespace_is_called_by_its_full_name() -> None:
+    """Inside the mesh a caller of another namespace names it, in the Host header too; so does the pod outside."""
+    workloads = tuple(replace(one, namespace="db") if one.name == "ratings" else one for one in APPLICATION.workloads)
+    known = {one.name: one for one in workloads}
+    services = tuple(
+        replace(one, workloads=tuple(known[two.name] for two in one.workloads)) for one in APPLICATION.services
+    )
+    application = replace(APPLICATION, workloads=workloads, services=services, namespaces={"db": "db-1"})
+    inside = question_json(Question("reviews", "ratings"), application)
+    assert (inside["host"], inside["headers"]["Host"]) == ("ratings.db-1", "ratings.db-1:9080")
+    assert question_json(Question(OUTSIDE, "ratings"), application)["host"] == "ratings.db-1.svc"
+    objects = probe_objects(application, ["ratings", "details"], image="locust:1")
+    spaces = {one["metadata"]["name"]: one["metadata"]["namespace"] for one in objects if one["kind"] == "Pod"}
+    assert spaces == {"probe-ratings": "db-1", "probe-details": "run-1"}

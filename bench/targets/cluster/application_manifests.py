@@ -82,14 +82,15 @@ def running_images(cluster: Cluster, namespaces: Iterable[str]) -> dict[str, str
 
 def read_image_ids(pods: Sequence[Object]) -> dict[str, str]:
     """Return the image ids of these pods' containers, sidecars included, by container name; of several versions of a
-    workload each has its own."""
+    workload each has its own, and so have containers of one name with different images."""
     names, ids = names_of(pods), dict[str, str]()
     for pod in pods:
         app = app_of(pod)
         statuses = (one for key in _STATUSES for one in pod.get("status", {}).get(key) or () if one.get("imageID"))
         for one in statuses:
-            name = names[pod["metadata"]["name"]] if one["name"] == app else one["name"]
-            ids[name] = one["imageID"].removeprefix("docker-pullable://")
+            workload, image = names[pod["metadata"]["name"]], one["imageID"].removeprefix("docker-pullable://")
+            name = workload if one["name"] == app else one["name"]
+            ids[name if ids.get(name, image) == image else f"{workload}-{one['name']}"] = image
     return dict(sorted(ids.items()))
 
 

@@ -157,7 +157,8 @@ def build_trial_manifests(
     configuration = resolved.configuration(name).in_namespaces(names)
     plane, application = CONTROL_PLANES.get(configuration.settings.mesh), configuration.deployed
     entry = application.front
-    at = f"{entry.name}:{entry.port}"
+    space = application.namespace_of(entry.workload)
+    at = f"{entry.name}{f'.{space}' if space != application.namespace else ''}:{entry.port}"
     written = [one.value for one in configuration.moved]
     own = configuration.settings.images
     images = override_images(options.images, own, application.name)
@@ -176,7 +177,7 @@ def build_trial_manifests(
             address=at,
             virtual_host=at,
             locust=resolved.inputs.locust,
-            namespaces=[resolved.configuration(name).application.namespace, application.namespace],
+            namespaces=[resolved.configuration(name).application.namespace, *application.spaces],
             seed=seed,
             scenario=resolved.scenario,
         ),

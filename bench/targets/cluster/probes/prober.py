@@ -224,13 +224,15 @@ def question_json(question: Question, application: Application, alpn: str = "") 
     """Return a question as the probe agent reads it. `alpn` is what the client sides of sidecars offer."""
     workload = application.workload(question.workload)
     service, namespace = application.called_as(workload, own=True), application.namespace_of(workload)
-    is_elsewhere = question.caller == OUTSIDE or namespace != probe_namespace(application, question.caller)
+    is_outside = question.caller == OUTSIDE
+    is_elsewhere = not is_outside and namespace != probe_namespace(application, question.caller)
+    name = f"{service.name}.{namespace}" if is_elsewhere else service.name
     return {
-        "host": f"{service.name}{f'.{namespace}.svc' if is_elsewhere else ''}",
+        "host": f"{service.name}.{namespace}.svc" if is_outside else name,
         "port": service.port,
         "method": question.method,
         "path": question.path or application.path_of(workload.app),
-        "headers": {"Host": f"{service.name}:{service.port}", **dict(question.headers)},  # as in the own calls
+        "headers": {"Host": f"{name}:{service.port}", **dict(question.headers)},  # as in the application's own calls
         "tls": question.tls,
         "alpn": [alpn] if alpn else [],
     }
