@@ -82,6 +82,14 @@ def test_resumed_run_keeps_its_requests(run: Path, record: RunRecord) -> None:
         read_resumed_options(flags(scale_requests="50%"), stored, run)
 
 
+def test_resumed_run_keeps_its_placement(run: Path, record: RunRecord) -> None:
+    """The load's nodes come from the record of the command's option, all others from the scenario."""
+    cluster = BEGUN.model_copy(update={"load_selector": "role=benchmark"})
+    found = read_resumed_options(flags(), record.model_copy(update={"cluster": cluster}), run)
+    assert found.placement.describe() == ("load: nodes with role=benchmark",)
+    assert found.load_selector == "role=benchmark"
+
+
 def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path: Path) -> None:
     """A command from the shell's history may be repeated with --resume; a values file is compared by its content."""
     (tmp_path / "other-name.yaml").write_text("small: true\n", "utf-8")
@@ -107,6 +115,7 @@ def test_resume_accepts_repeated_options(run: Path, record: RunRecord, tmp_path:
         ({"hub": "x.example"}, r"--mesh-hub x\.example \(begun with m\.example/istio\)"),
         ({"tag": "1.30.0"}, r"--mesh-tag 1\.30\.0 \(begun with none\)"),
         ({"revision": "canary"}, r"--mesh-revision canary \(begun with none\)"),
+        ({"load_selector": "role=benchmark"}, r"--load-node role=benchmark \(begun with none\)"),
         ({"existing_mesh": True}, r"--use-existing-mesh \(begun with one of its own\)"),
         ({"prometheus": "http://x.example"}, r"--prometheus http://x\.example \(begun with monitoring/prometheus:9090"),
     ],

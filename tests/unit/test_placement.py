@@ -17,8 +17,9 @@ from bench.results.records import ClusterRecord
 from bench.scenario.loader import load_scenario
 from bench.scenario.model import Scenario
 from bench.scenario.overrides import Overrides
-from bench.scenario.placement import PARTS, Placement
+from bench.scenario.placement import NO_PLACEMENT, PARTS, Placement
 from bench.scenario.plan import make_plan
+from bench.targets.cluster.dry_run import DryRun
 from bench.targets.cluster.load.placement import UNDECIDED, place_load
 from bench.targets.cluster.options import read_options
 from bench.targets.cluster.pod_placement import constraints_of, place_mesh, place_pods
@@ -404,6 +405,14 @@ def test_warns_of_a_placement_without_effect() -> None:
         ("warning", "placement.gateway has no effect: no configuration has a gateway"),
     ]
     assert find_results("placement", examine(smoke(), dedicated_nodes())) == []
+
+
+def test_plan_and_report_say_where_pods_are() -> None:
+    """A line for each part that differs, in `plan --context` and in the heading of every report."""
+    lines = NO_PLACEMENT.load_on("role=benchmark").describe()
+    planned = DryRun("lab", 1.0, {}, {}, {}, images=(), asked="9 pods", placement=lines)
+    assert planned.lines[planned.lines.index("placement of pods:") + 1] == "  load: nodes with role=benchmark"
+    assert "placement of pods:" not in replace(planned, placement=()).lines
 
 
 def test_every_part_has_a_key() -> None:
