@@ -20,8 +20,9 @@ from pydantic.alias_generators import to_camel
 
 from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
+from bench.files.objects import read_objects
 from bench.files.validation import OBJECT_PATTERN, list_invalid_fields
-from bench.files.yaml_source import Document, Loc, format_suggestion, read_documents
+from bench.files.yaml_source import Document, Loc, format_suggestion
 from bench.units import format_counted
 
 Name = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN)]
@@ -156,7 +157,7 @@ def read_manifests(
     *,
     namespace: str,
     others: Iterable[str] = (),
-    read: Read = read_documents,
+    read: Read = read_objects,
 ) -> Manifests:
     """Read every object of the manifests in `folders`, in the order of folders, files and documents, each file once.
 
@@ -165,7 +166,7 @@ def read_manifests(
     Raises InputError with all problems of all files that no target takes: a document that is no object, a kind of
     another mesh, a near miss of a known kind, field or value, a value of the wrong type, an object outside of the
     application's `namespace`, its `others` and the mesh's root, a folder without manifests, and those of
-    `read_documents`.
+    `read_objects`.
     """
     problems: list[Problem] = []
     found: list[Source[Any] | Untranslated] = []
@@ -176,21 +177,34 @@ def read_manifests(
             problems += error.problems
             continue
         for document in documents:
-            if document.value is not None:  # nothing between two separators
-                found += _read_document(document, kinds, problems)
+            found += _read_document(document, kinds, problems)
     problems += _find_misplaced([one.document for one in found], kinds, (namespace, *others))
     if problems:
         raise InputError(problems)
+    return _collect(found)
+
+
+def sort_documents(
+    documents: Iterable[Document], kinds: Mapping[str, Kind[Any]]
+) -> tuple[Manifests, tuple[Problem, ...]]:
+    """Sort objects without an application, whatever their namespaces, by whether a model understands them; return them
+    with the problems of all others, which no target takes."""
+    problems: list[Problem] = []
+    found = [one for document in documents for one in _read_document(document, kinds, problems)]
+    return _collect(found), tuple(problems)
+
+
+def _collect(found: Sequence[Source[Any] | Untranslated]) -> Manifests:
     return Manifests(
         tuple(one for one in found if isinstance(one, Source)),
         tuple(one for one in found if isinstance(one, Untranslated)),
     )
 
 
-def read_folders(folders: Sequence[Path], read: Read = read_documents) -> tuple[Document, ...]:
-    """Return every object of the manifests in `folders`, in their order. Raises InputError as `read_documents`."""
+def read_folders(folders: Sequence[Path], read: Read = read_objects) -> tuple[Document, ...]:
+    """Return every object of the manifests in `folders`, in their order. Raises InputError as `read_objects`."""
     files = [file for folder in folders for file in list_manifest_files(folder)]
-    return tuple(one for file in files for one in read(file) if one.value is not None)
+    return tuple(one for file in files for one in read(file))
 
 
 def _find_misplaced(

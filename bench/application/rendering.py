@@ -35,7 +35,7 @@ _REMOTE: Final = ("://", "git::", "git@", "github.com", ".git", "?ref=")
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A folder with manifests. `label` names where they were rendered from; empty where the folder has them itself."""
+    """A folder with manifests. `label` is the command that rendered them; empty where the folder has them itself."""
 
     folder: Path
     label: str = ""
@@ -108,7 +108,7 @@ def render(folder: Path) -> Rendered:
         raise InputError([Problem(str(folder), 0, "", f"renders to nothing; hint: run '{shown}'")])
     target = Path(_make_folder())
     (target / RENDERED).write_text(text, "utf-8")
-    return Rendered(target, f"{folder} ({' '.join(command[:2])})")
+    return Rendered(target, " ".join(command[:2]))
 
 
 def _run(command: tuple[str, ...]) -> str:

@@ -14,7 +14,8 @@ from bench.application.manifests import KINDS, Read, read_folders
 from bench.application.model import GATEWAY
 from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
-from bench.files.yaml_source import Document, read_documents
+from bench.files.objects import read_objects
+from bench.files.yaml_source import Document
 
 # Kinds that a configuration can add: those of the application, and what its pods mount.
 _ADDED: Final[Mapping[str, str]] = {**{kind: one.api_versions[0] for kind, one in KINDS.items()}, "ConfigMap": "v1"}
@@ -71,9 +72,7 @@ class OwnObjects:
         return tuple(one.document for one in self.replacements if one.replaced is None and not _is_read(one.document))
 
 
-def find_own_objects(
-    folders: Sequence[Path], folder: Path, *, namespace: str, read: Read = read_documents
-) -> OwnObjects:
+def find_own_objects(folders: Sequence[Path], folder: Path, *, namespace: str, read: Read = read_objects) -> OwnObjects:
     """Find the application's objects in the folders of a configuration. `folder` is that of the application, and
     `namespace` the one of objects that name none. `read` has to return the same documents for the same file.
 

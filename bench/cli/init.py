@@ -45,7 +45,7 @@ def init(folder: Path, mesh: str, locustfile: Path | None) -> None:
     beside = folder.resolve().parent
     name = make_name(folder.resolve().name)
     rendered = render(folder)
-    reader = ManifestReader({rendered.folder: rendered.label} if rendered.label else None)
+    reader = ManifestReader({rendered.folder: f"{folder} ({rendered.label})"} if rendered.label else None)
     objects = _read_objects(rendered.folder, reader)
     found = inspect_objects(objects, [GATEWAY_API, *(one.domain for one in MESHES.values())])
     load = _locate_locustfile(locustfile, beside, name)

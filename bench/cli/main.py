@@ -19,7 +19,8 @@ from bench.cli.plan import plan
 from bench.cli.regression import gate, history
 from bench.cli.reports import compare, report
 from bench.cli.run import run
-from bench.cli.scenarios import scenarios, validate
+from bench.cli.scenarios import scenarios
+from bench.cli.validate import validate
 from bench.errors import InputError, Interrupted, MeshbenchError, exit_code_of, format_error
 from bench.scenario.renames import rename_options
 from bench.system.redaction import redact_streams

@@ -55,7 +55,7 @@ def format_plan(
             f"{scenario.name}: {scenario.title}",
             f"{len(plan.trials)} trials, about {_format_time(scenario, plan, elsewhere)}",
             f"design: {_describe_design(scenario, plan)}",
-            *textwrap.wrap("; ".join(one.detail for one in resolved.remarks if one.code != IssueCode.LEFT_OUT), 120),
+            *textwrap.wrap("; ".join(list_remarks(resolved)), 120),
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
             *(["  then a rerun of each invalid block"] if scenario.reruns_invalid else []),
@@ -69,6 +69,11 @@ def format_plan(
             *(effects or ["  none: one repeat has no interval"]),
         ]
     )
+
+
+def list_remarks(resolved: ResolvedScenario) -> Iterator[str]:
+    """Yield the remarks that have no section of their own."""
+    return (one.detail for one in resolved.remarks if one.code is not IssueCode.LEFT_OUT)
 
 
 def _describe_design(scenario: Scenario, plan: Plan) -> str:
@@ -97,10 +102,10 @@ def _format_processes(resolved: ResolvedScenario) -> tuple[str, ...]:
 
 
 def format_own_parts(resolved: ResolvedScenario) -> Iterator[str]:
-    """Yield what is not applied of the application, what names its namespaces and is not rewritten, and what single
+    """Yield what of the manifests is not applied, what names its namespaces and is not rewritten, and what single
     configurations have of their own: images, and objects of the application with file and line."""
     if left_out := resolved.list_left_out():
-        yield "objects of the application that are not applied:"
+        yield "of the manifests is not applied:"
         yield from (f"  {one}" for one in left_out)
     yield from (f"warning: {one}" for one in resolved.list_mentions())
     images = [

@@ -71,6 +71,7 @@ _HEADLESS: Final = ("None", ["None"])
 _MADE_BY_CLUSTERS: Final = (("ConfigMap", "kube-root-ca.crt"), ("Service", "kubernetes"))
 _TOKEN: Final = "kubernetes.io/service-account-token"  # noqa: S105  # a type
 _HOOK: Final = "helm.sh/hook"
+_NAMED: Final = 5
 _INSTALLS: Final = frozenset({"crd-install", "pre-install", "post-install"})
 
 
@@ -97,6 +98,10 @@ class ManifestReader:
         self._labels = dict(labels or {})
         self._files: dict[Path, tuple[Document, ...]] = {}
         self._omissions: dict[Path, tuple[Omission, ...]] = {}
+
+    def label(self, folder: Path, label: str) -> None:
+        """Name the files of a folder in problems."""
+        self._labels[folder] = label
 
     def read(self, file: Path) -> tuple[Document, ...]:
         """Return the objects of a file. Raises InputError as `read_documents` does."""
@@ -143,23 +148,27 @@ def _is_template(file: Path) -> bool:
 
 
 def _split(documents: tuple[Document, ...]) -> tuple[tuple[Document, ...], tuple[Omission, ...]]:
-    """Return the objects of documents, and what of them is not applied."""
+    """Return the objects of documents, and what of them is not applied: one omission for each reason."""
     objects: list[Document] = []
-    omissions: list[Omission] = []
+    left_out: dict[str, list[Document]] = {}
     added: list[tuple[Document, tuple[_Path, ...]]] = []
     for one in (item for document in documents for item in _expand(document)):
         if reason := _find_reason(one.value):
-            metadata = one.value["metadata"]
-            what = f"{one.value.get('kind')} {metadata.get('name')}"
-            omissions.append(Omission(one.file, one.line_of(("metadata",)), what, reason))
+            left_out.setdefault(reason, []).append(one)
             continue
         paths = tuple(_list_added(one.value))
         objects.append(Document(one.file, _remove(one.value, paths), one.lines) if paths else one)
         if shown := tuple(path for path in paths if _value_at(one.value, path)):
             added.append((one, shown))
-    if added:
-        omissions.append(_summarise(added))
-    return tuple(objects), tuple(omissions)
+    omissions = [_name_objects(found, reason) for reason, found in left_out.items()]
+    return tuple(objects), (*omissions, *([_summarise(added)] if added else []))
+
+
+def _name_objects(objects: list[Document], reason: str) -> Omission:
+    names = [f"{one.value.get('kind')} {one.value['metadata'].get('name')}" for one in objects]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    what = f"{'each of ' if len(names) > 1 else ''}{', '.join(names[:_NAMED])}{more}"
+    return Omission(objects[0].file, objects[0].line_of(("metadata",)), what, reason)
 
 
 def _expand(document: Document) -> Iterator[Document]:
@@ -250,5 +259,5 @@ def _summarise(added: list[tuple[Document, tuple[_Path, ...]]]) -> Omission:
     """Return what servers have added to the objects of one file as one omission."""
     first, paths = added[0]
     names = dict.fromkeys(format_path(path).replace(f".{_EACH}", "[]") for _, found in added for path in found)
-    what = f"{', '.join(names)} of {format_counted(len(added), 'object')}"
-    return Omission(first.file, first.line_of(paths[0]), what, "a server adds it")
+    what = f"what a server has added to {format_counted(len(added), 'object')} ({', '.join(names)})"
+    return Omission(first.file, first.line_of(paths[0]), what, "another server would refuse it")

@@ -15,7 +15,7 @@ from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
-from bench.files.objects import ManifestReader
+from bench.files.objects import ManifestReader, Omission
 from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
 from bench.meshes import MESHES
 from bench.meshes.application_names import find_mentions, move_application
@@ -175,15 +175,16 @@ class ResolvedConfiguration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedScenario:
     """A scenario with everything that its folders define. `application` is without a gateway, and `objects` are its
-    manifests, for every version. `remarks` say why the design is not the one that was asked for, and which manifests
-    have no effect; `design_asked` is whether the file or the command line names it; `sequential` as in
-    SettledScenario."""
+    manifests, for every version. `omissions` are what of the files is not applied. `remarks` say why the design is not
+    the one that was asked for, which manifests have no effect, and what of them is not applied; `design_asked` is
+    whether the file or the command line names it; `sequential` as in SettledScenario."""
 
     scenario: Scenario
     inputs: Inputs
     application: Application
     objects: tuple[Document, ...]
     configurations: tuple[ResolvedConfiguration, ...]
+    omissions: tuple[Omission, ...] = ()
     remarks: tuple[Issue, ...] = ()
     design_asked: bool = False
     sequential: Scenario | None = None
@@ -280,14 +281,15 @@ class ResolvedScenario:
         return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
     def report_left_out(self) -> "ResolvedScenario":
-        """Return the scenario with one remark for each object that is left out, and for each mention of a namespace."""
+        """Return the scenario with one remark for each part that is left out, and for each mention of a namespace."""
         found = (*self.list_left_out(), *map(str, self.list_mentions()))
         issues = (Issue(code=IssueCode.LEFT_OUT, severity="warning", detail=text) for text in found)
         return replace(self, remarks=(*self.remarks, *issues))
 
     def list_left_out(self) -> tuple[str, ...]:
-        """Return the objects of the application that a run does not apply, each with the reason."""
-        return tuple(str(replace(one, file=self.shorten(Path(one.file)))) for one in self.application.left_out)
+        """Return the parts of the manifests that a run does not apply, each with the reason."""
+        every = (*self.omissions, *self.application.left_out)
+        return tuple(str(replace(one, file=self.shorten(Path(one.file)))) for one in every)
 
     def list_mentions(self) -> tuple[Problem, ...]:
         """Return where programs of the application are given a namespace's name that a run does not rewrite; files are
@@ -298,11 +300,7 @@ class ResolvedScenario:
 
     def shorten(self, file: Path) -> str:
         """Return the name of a manifest's file as the scenario names its folder."""
-        own = (
-            {}
-            if self.inputs.application is None
-            else {str(self.scenario.application.manifests): self.inputs.application}
-        )
+        own = {str(self.scenario.application.manifests): self.inputs.application} if self.inputs.application else {}
         folders = {**self.inputs.manifests, **own, "": find_shipped("manifests")}
         return next(
             ((Path(name) / file.relative_to(at)).as_posix() for name, at in folders.items() if file.is_relative_to(at)),
@@ -351,7 +349,8 @@ def resolve_stored(scenario: Scenario, run: Path) -> ResolvedScenario:
 def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> ResolvedScenario:
     """Read the folders of a scenario. Raises InputError with all problems; those without a position in a manifest have
     that of their configuration in `file`, the scenario's."""
-    read = ManifestReader(inputs.labels).read
+    reader = ManifestReader(inputs.labels)
+    read = reader.read
     definition = scenario.application.definition
     if inputs.application is not None:
         definition = definition.place(inputs.application, file)
@@ -387,6 +386,7 @@ def resolve(scenario: Scenario, inputs: Inputs, file: Path | None = None) -> Res
         application=application,
         objects=objects,
         configurations=tuple(configurations),
+        omissions=reader.omissions,
         remarks=tuple(_list_issues(configurations)),
     ).report_left_out()
 
@@ -540,13 +540,18 @@ def resolve_file(file: Path) -> ResolvedScenario:
     return resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
 
 
-def find_problems(file: Path) -> tuple[Problem, ...]:
-    """Return all problems of a scenario file and of the meshes that it names or, if it has none, of its manifests."""
+def try_resolve(file: Path) -> tuple[ResolvedScenario | None, tuple[Problem, ...]]:
+    """Load a scenario from this file; return None where it has problems, and all of them: its own and those of the
+    meshes that it names or, if it has none, of its manifests."""
     try:
-        resolve_file(file)
+        return resolve_file(file), ()
     except InputError as error:
-        return error.problems or (Problem(str(file), 0, "", str(error)),)
-    return ()
+        return None, error.problems or (Problem(str(file), 0, "", str(error)),)
+
+
+def find_problems(file: Path) -> tuple[Problem, ...]:
+    """Return all problems that `try_resolve` finds."""
+    return try_resolve(file)[1]
 
 
 def _locate_key(problem: Problem, file: Path | None) -> Problem:

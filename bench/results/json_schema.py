@@ -216,7 +216,9 @@ write one; [the glossary](glossary.md) explains each term.
 
 1. Copy a shipped one: `meshbench scenarios show {_EXAMPLE} > mine.yaml`. `meshbench scenarios` lists them all.
 2. Change it. The tables below list every key.
-3. Check it: `meshbench validate mine.yaml` prints every error with its line.
+3. Check it: `meshbench validate mine.yaml` prints every error with its line, and which target takes the scenario. With
+   `--target local` or `--target cluster` it fails where that target does not. `meshbench validate --mesh istio FOLDER`
+   checks manifests without a scenario.
 4. See what it would do: `meshbench plan --scenario ./mine.yaml`.
 5. Run it: `meshbench run --scenario ./mine.yaml`.
 
@@ -227,13 +229,21 @@ An editor with a YAML language server completes and checks the file. Its first l
 `h`, such as `50/s`. Shares take `%`.
 
 **Text** that YAML would read as another type (`no`, `12`) needs quotes. Anchors, aliases, merge keys, tags and
-duplicate keys are rejected.
+duplicate keys are rejected in a scenario.
 
 **Paths** of manifest folders and Locust files are relative and contain no `..`. meshbench searches the folder of the
 scenario file first, then the shipped files. A symbolic link must not lead outside.
 
 **A folder of manifests** is applied as a whole: every `*.yaml`, `*.yml` and `*.json`, in upper or lower case, at any
-depth. README files, licences and hidden files are ignored. Any other file is an error, because it would not be applied.
+depth. README files, licences, other text (`*.md`, `*.txt`) and hidden files are ignored. Any other file is an error,
+because it would not be applied. Files are read as kubectl reads them, up to 5 MiB each: several documents,
+`kind: List`, anchors and merge keys, CRLF and byte order marks, rendered Helm charts. What a file has and is not
+applied is listed: what a server has added to an object (`resourceVersion`, `uid`, `status`), objects that a controller
+makes, and hooks of Helm that are not for an installation, such as tests.
+
+A folder with a `kustomization.yaml` or a `Chart.yaml` is rendered by `kustomize`, `kubectl kustomize` or `helm` on
+PATH, with the chart's own values, without plugins and network, in at most 60 s. The run's folder keeps what was
+rendered, so that `--resume` and `report` need no tool. Without the tool, the error has the command to run elsewhere.
 
 **A Locust file** may use any user class and any wait. A client of your own has to fire Locust's request event with
 `response_time`. It should also pass `start_time`, as `events.request.measure` does. Without it meshbench derives the

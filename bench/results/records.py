@@ -171,7 +171,7 @@ class RunRecord(Record):
     plan: Plan
     remarks: Annotated[
         tuple[Issue, ...],
-        Field(description="why the design is not the one that was asked for; manifests without an effect"),
+        Field(description="why the design is not as asked for; what of the manifests has no effect or is not applied"),
     ] = ()
     target: TargetRecord
     cluster: ClusterRecord | None = None

@@ -189,12 +189,12 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
         raise InputError([_read_document(file).problem(("load", "locustfile"), str(error))]) from None
     rendered = {name: render(found) for name, found in manifests.items()}
     own_rendered = render(application) if application else None
-    every = (*rendered.values(), *([own_rendered] if own_rendered else []))
+    every = {**rendered, **({str(scenario.application.manifests): own_rendered} if own_rendered else {})}
     return Inputs(
         manifests={name: one.folder for name, one in rendered.items()},
         locust=locust,
         application=own_rendered.folder if own_rendered else None,
-        labels={one.folder: one.label for one in every if one.label},
+        labels={one.folder: f"{name} ({one.label})" for name, one in every.items() if one.label},
     )
 
 

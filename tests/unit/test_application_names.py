@@ -145,7 +145,7 @@ def test_lists_left_out_objects_and_mentions(tmp_path: Path) -> None:
     resolved = resolve_mine(tmp_path, {"name": "web", "namespaces": ["shop"]}, files)
     lines = list(format_own_parts(resolved))
     assert lines[:2] == [
-        "objects of the application that are not applied:",
+        "of the manifests is not applied:",
         "  web/all.yaml:23: Namespace shop is not applied: a run makes namespaces of its own",
     ]
     assert lines[2].startswith("warning: web/all.yaml:20: spec.template.spec.containers[0].args[0]: mentions")

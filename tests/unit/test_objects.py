@@ -99,7 +99,8 @@ def test_reads_the_output_of_kubectl_get(tmp_path: Path) -> None:
         },
     ]
     (omission,) = omissions
-    assert omission.endswith(" of 3 objects is not applied: a server adds it")
+    assert ": what a server has added to 3 objects (metadata.creationTimestamp, " in omission
+    assert omission.endswith(") is not applied: another server would refuse it")
     assert all(key in omission for key in ("metadata.uid", "status", "spec.clusterIP", "spec.ports[].nodePort"))
     assert listed.splitlines()[int(omission.split(":")[0]) - 1].strip().startswith('"creationTimestamp"')
 
@@ -148,8 +149,7 @@ def test_objects_of_the_cluster_itself_are_not_applied(tmp_path: Path) -> None:
     objects, omissions = read(tmp_path / "a.yaml", text)
     assert objects == []
     assert [one.partition(": ")[2] for one in omissions] == [
-        "ConfigMap kube-root-ca.crt is not applied: a cluster makes it by itself",
-        "Secret t is not applied: a cluster makes it by itself",
+        "each of ConfigMap kube-root-ca.crt, Secret t is not applied: a cluster makes it by itself",
     ]
 
 
