@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.envoy.config_dump import EnvoyConfig, parse_dump
+from bench.envoy.config_dump import EnvoyConfig, parse_bootstrap, parse_dump
+from bench.meshes import MESHES
+from bench.meshes.protocols import Policies
 from tests import command
+from tests.golden import find_differences, normalise
+from tests.policies import parse_folders
+from tests.sidecars import application_with, bootstrap_of, place
 
 Json = dict[str, Any]
 
@@ -150,22 +155,59 @@ def make_record(run: Path) -> Json:
     }
 
 
+def write_scenario(construct: Construct, folder: Path) -> Path:
+    """Write a scenario of some seconds whose only configuration has the construct's policies."""
+    (folder / construct.name).mkdir()
+    (folder / construct.name / "policies.yaml").write_text(construct.text, "utf-8")
+    own = {"name": construct.name, "mesh": construct.mesh, "manifests": [construct.name]}
+    reviews = construct.reviews[0] if len(construct.reviews) == 1 else [*construct.reviews]
+    return command.write_scenario(folder, [own], application={"versions": {"reviews": reviews}})
+
+
 def record(construct: Construct, context: str, options: list[str]) -> None:
     """Run a construct on a cluster for some seconds, and write its record."""
     with tempfile.TemporaryDirectory() as created:
-        folder = Path(created)
-        (folder / construct.name).mkdir()
-        (folder / construct.name / "policies.yaml").write_text(construct.text, "utf-8")
-        own = {"name": construct.name, "mesh": construct.mesh, "manifests": [construct.name]}
-        reviews = construct.reviews[0] if len(construct.reviews) == 1 else [*construct.reviews]
-        scenario = command.write_scenario(folder, [own], application={"versions": {"reviews": reviews}})
-        output = folder / "results"
+        scenario, output = write_scenario(construct, Path(created)), Path(created) / "results"
         places: tuple[str | Path, ...] = ("--scenario", scenario, "--context", context, "--output", output)
-        finished = command.start("run", *places, *options, output=output).wait(RUN_S)
+        finished = command.start("run", *places, "--yes", *options, output=output).wait(RUN_S)
         runs = [path.parents[2] for path in output.glob("*/trials/*/proxies")]
         if not runs:
             raise SystemExit(f"{construct.name}: no sidecar was recorded: {finished.output}")
         construct.record.write_text(json.dumps(make_record(runs[0]), indent=1) + "\n", "utf-8")
+
+
+# --- ours ------------------------------------------------------------------------------------------------------
+
+
+def read_construct(construct: Construct, folder: Path) -> Policies:
+    """Return the policies of a construct, all of which are translated, from a new folder below `folder`."""
+    manifests = Path(tempfile.mkdtemp(dir=folder))
+    (manifests / "policies.yaml").write_text(construct.text, "utf-8")
+    application = application_with(*construct.reviews)
+    sources = parse_folders(construct.mesh, [manifests], application)
+    reading = MESHES[construct.mesh].policies.read_policies(sources, application)
+    assert reading.untranslated == ()
+    return reading.policies
+
+
+def build_effects(mesh: str, name: str, policies: Policies, *reviews: str) -> Json:
+    """Return what policies decide of the sidecar of a workload on this machine."""
+    application = application_with(*reviews)
+    ports = dict.fromkeys(place(mesh, application).inbound.values(), 9080)
+    bootstrap = bootstrap_of(mesh, name, application, policies)
+    return find_effects(parse_bootstrap(json.loads(json.dumps(bootstrap))), ports)
+
+
+def list_differences(construct: Construct, record: Json, folder: Path) -> list[str]:
+    """Return where sidecars of this machine differ from recorded ones, by sidecar and path."""
+    policies = read_construct(construct, folder)
+    return [
+        f"{name}: {path}"
+        for name, effects in record["sidecars"].items()
+        for path in find_differences(
+            normalise(effects), normalise(build_effects(construct.mesh, name, policies, *construct.reviews))
+        )
+    ]
 
 
 def main(arguments: list[str]) -> None:
