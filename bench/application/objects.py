@@ -4,7 +4,10 @@ A run needs the workloads with their labels, accounts and ports, the Services, a
 All other fields pass to the cluster as they are written, whose API server checks them strictly.
 """
 
+import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,6 +20,7 @@ from bench.errors import InputError, Problem
 from bench.files.objects import Omission, read_objects
 from bench.files.validation import list_invalid_fields
 from bench.files.yaml_source import Document, Loc, format_suggestion
+from bench.system.redaction import register_key, register_secret
 
 Object = Mapping[str, Any]
 
@@ -216,7 +220,8 @@ def find_left_out(document: Document) -> Omission | None:
 
 
 def read_own_objects(definition: ApplicationDefinition, *, read: Read = read_objects) -> ApplicationObjects:
-    """Read the objects of an application's manifests.
+    """Read the objects of an application's manifests, and register the values of its Secrets, so that no log or record
+    of a run shows one.
 
     Raises InputError with all problems of all files: what is no object, a kind that a run cannot have, an object in a
     namespace that is not the application's, the same object twice, an account that is in no manifest.
@@ -227,6 +232,9 @@ def read_own_objects(definition: ApplicationDefinition, *, read: Read = read_obj
     problems = [problem for one in every if (problem := _find_problem(one))]
     if problems:
         raise InputError(problems)
+    for one in every:
+        if one.value["kind"] == "Secret":
+            _register_values(one.value)
     left_out = tuple(found for one in every if (found := find_left_out(one)))
     documents = tuple(one for one in every if find_left_out(one) is None)
     namespaces = definition.namespaces or _list_namespaces(documents)
@@ -244,6 +252,34 @@ def read_own_objects(definition: ApplicationDefinition, *, read: Read = read_obj
     if problems:
         raise InputError(problems)
     return ApplicationObjects(documents, tuple(pods), tuple(services), tuple(namespaces), left_out)
+
+
+def _register_values(secret: Object) -> None:
+    """Register the values of a Secret in every form in which a program may print them."""
+    for value in _list_texts(secret.get("stringData")):
+        _register(value)
+    for encoded in _list_texts(secret.get("data")):
+        register_secret(encoded)
+        with suppress(ValueError):  # the API server reports what is no base64, and text that is no UTF-8 is in no log
+            _register(base64.b64decode(encoded, validate=False).decode("utf-8"))
+
+
+def _register(value: str) -> None:
+    if "PRIVATE KEY" in value:
+        register_key(value)
+        return
+    register_secret(value)
+    with suppress(ValueError, RecursionError):  # only the credentials of registries are JSON
+        for text in _list_texts(json.loads(value)):
+            register_secret(text)
+
+
+def _list_texts(value: Any) -> Iterator[str]:
+    """Yield all texts in nested mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _list_texts(part)
 
 
 def list_apps(definition: ApplicationDefinition) -> tuple[str, ...]:

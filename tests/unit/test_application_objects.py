@@ -1,5 +1,7 @@
 """An application's own objects as a cluster takes them: every kind of workload, their Services, what is refused."""
 
+import base64
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from bench.application.definition import ApplicationDefinition
 from bench.application.model import Application, Hop, Workload, read_application
 from bench.application.objects import list_apps, read_own_objects
 from bench.errors import InputError
+from bench.system.redaction import redact
 
 Object = dict[str, Any]
 
@@ -212,3 +215,17 @@ def test_refuses_services_of_one_name_in_two_namespaces(tmp_path: Path) -> None:
     things = (*WEB, make_pods("web", "Deployment", 1, **other), make_service("web", 1, **other))
     with pytest.raises(InputError, match="Services of two namespaces are called web"):
         read(tmp_path, *things, entry="web:80")
+
+
+def test_no_log_shows_the_value_of_a_secret(tmp_path: Path) -> None:
+    """Values are redacted as they are written, decoded, and inside of the credentials of a registry."""
+    credentials = json.dumps({"auths": {"registry.example": {"password": "hunter2-Hunter2-hunter2"}}})
+    encoded = base64.b64encode(b"s3cr3t-T0ken-of-db").decode()
+    things = (
+        make("Secret", "db", data={"token": encoded, "config": base64.b64encode(credentials.encode()).decode()}),
+        make("Secret", "plain", stringData={"key": "Pl4in-K3y-of-Text"}),
+        make("Secret", "broken", data={"key": "%%%"}),
+    )
+    read(tmp_path, *WEB, *things)
+    for value in ("s3cr3t-T0ken-of-db", encoded, "hunter2-Hunter2-hunter2", "Pl4in-K3y-of-Text"):
+        assert value not in redact(f"the program printed {value} at its start")

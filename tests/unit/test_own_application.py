@@ -167,3 +167,42 @@ def test_policies_of_another_namespace_are_one_problem(tmp_path: Path) -> None:
     assert str(problem).endswith("--set application.namespaces=default")
     resolved = resolve_scenario(path, Overrides(sets=("application.namespaces=default",)))
     assert resolved.application.namespace == "default"
+
+
+def test_policies_are_those_of_each_namespace(tmp_path: Path) -> None:
+    """An application in two namespaces gets two in a run; policies and identities are moved with each."""
+    spaces = {
+        name: DEPLOYMENT.format(name=name).replace("metadata: {name", f"metadata: {{namespace: {space}, name")
+        for name, space in (("web", "shop"), ("store", "db"))
+    }
+    policy = """\
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: db}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: store, namespace: db}
+spec:
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}], to: [{operation: {methods: [GET]}}]}]
+"""
+    files = {"shop/all.yaml": "".join(spaces.values()), "p/a.yaml": policy}
+    path = write_scenario(tmp_path, {"name": "shop", "entry": "web:8080"}, files)
+    text = Path(path).read_text("utf-8").replace("mesh: istio", "mesh: istio\n  manifests: [p]")
+    Path(path).write_text(text, "utf-8")
+    resolved = resolve_scenario(path, NO_OVERRIDES)
+    written = resolved.configuration("istio")
+    assert written.application.spaces == ("shop", "db")
+    assert {one.name: written.mode(one) for one in written.application.workloads} == {
+        "web": "PERMISSIVE",
+        "store": "STRICT",
+    }
+    running = written.in_namespaces(resolved.name_namespaces("7f3a", existing_mesh=False))
+    assert running.deployed.spaces == ("shop-7f3a", "db-7f3a")
+    assert {one.value["metadata"]["namespace"] for one in running.moved} == {"db-7f3a"}
+    assert running.ids["web"] == "spiffe://cluster.local/ns/shop-7f3a/sa/web"
+    assert running.ids["store"] == "spiffe://cluster.local/ns/db-7f3a/sa/store"
+    (allowed,) = (one.value for one in running.moved if one.value["kind"] == "AuthorizationPolicy")
+    assert allowed["spec"]["rules"][0]["from"][0]["source"]["principals"] == ["cluster.local/ns/shop-7f3a/sa/web"]
+    assert {(one.workload, one.caller, one.status) for one in running.probes} >= {("store", None, 0)}

@@ -17,6 +17,7 @@ from bench.targets.cluster.preflight.capacity import (
     PodPlan,
     PodRequest,
     Resources,
+    Sidecar,
     build_manifests,
     examine_capacity,
     find_free,
@@ -244,3 +245,24 @@ def test_counts_the_largest_configuration() -> None:
     counts = [sum(map(len, one.values())) for one in pods]
     assert len(asked) == max(counts) > min(counts)
     assert "probe-details" in asked
+
+
+def test_counts_the_pods_of_every_kind_of_workload() -> None:
+    """Replicas of Deployments and StatefulSets, the pods of a Job that run at a time, and one of a bare Pod; one of a
+    DaemonSet is on every node, with its sidecar."""
+
+    def make_workload(kind: str, **spec: int | None) -> Object:
+        inside = {"spec": {"containers": [container("100m", "64Mi")]}}
+        return {"kind": kind, "metadata": {"name": kind}, "spec": {"template": inside, **spec}}
+
+    things = (
+        make_workload("Deployment", replicas=None),
+        make_workload("StatefulSet", replicas=3),
+        make_workload("Job", parallelism=2),
+        {**pod(container("100m", "64Mi")), "kind": "Pod", "metadata": {"name": "Pod"}},
+        make_workload("DaemonSet"),
+    )
+    planned = PodPlan(({"application": things},), sidecar=Sidecar(Resources(0.1, 0)))
+    names = [one.name for one in planned.requests]
+    assert names == ["Deployment", *["StatefulSet"] * 3, *["Job"] * 2, "Pod"]
+    assert [(one.name, one.resources.cpu) for one in planned.everywhere] == [("DaemonSet", 0.2)]
