@@ -3,7 +3,7 @@
 What is specific to a mesh is in the mesh's package.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -13,6 +13,7 @@ from bench.application.manifests import (
     Kind,
     LabelSelector,
     Manifest,
+    Manifests,
     Metadata,
     Name,
     Part,
@@ -21,6 +22,7 @@ from bench.application.manifests import (
     ServiceManifest,
     ServicePort,
     Source,
+    Untranslated,
     select_kind,
 )
 from bench.application.model import GATEWAY, Workload
@@ -75,6 +77,24 @@ CORE_KINDS: Final[dict[str, Kind[Any]]] = {
     "ServiceAccount": Kind(("v1",), ServiceAccountManifest),
     "Deployment": Kind(("apps/v1",), GatewayDeployment),
 }
+
+
+# Kinds that are of a gateway only where there is one.
+_SUPPORTING: Final = ("ConfigMap", "Service", "ServiceAccount")
+
+
+def separate_supporting(manifests: Manifests, is_gateway_part: Callable[[Manifest], bool]) -> Manifests:
+    """Return the manifests in which Services, accounts and ConfigMaps without a gateway are untranslated: they are of
+    something else, such as a server that decides about requests."""
+    parts = [one for one in manifests.sources if is_gateway_part(one.manifest)]
+    if not parts or any(one.manifest.kind not in _SUPPORTING for one in parts):
+        return manifests
+    kept = tuple(one for one in manifests.sources if not any(one is part for part in parts))
+    left = tuple(
+        Untranslated(one.document, (one.problem(("kind",), f"no gateway has this {one.manifest.kind}"),))
+        for one in parts
+    )
+    return Manifests(kept, (*manifests.untranslated, *left))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from bench.application.manifests import Kind, Source, Untranslated
+from bench.application.manifests import Kind, Manifest, Source, Untranslated
 from bench.application.model import Application, Gateway, Hop, Service, Workload
 from bench.envoy.addresses import OutboundCapture, Placement
 from bench.envoy.certificates import Certificates
@@ -87,6 +87,12 @@ class PolicyModel(Protocol):
     def MOVABLE(self) -> frozenset[str]:  # noqa: N802 - a module's constant
         """The kinds whose objects of the whole mesh have a form, with the same effect on the application, for a run
         that has no mesh of its own."""
+
+    def convert(self, document: Document) -> Document:
+        """Return the object of Kubernetes for a document in a form of the mesh's own; any other as it is."""
+
+    def is_gateway_part(self, manifest: Manifest) -> bool:
+        """Return whether a manifest is of a gateway, if there is one, and not of the sidecars."""
 
     def read_gateway(self, manifests: Sequence[Source[Any]], application: Application) -> Gateway | None:
         """Return the gateway through which a configuration's load enters, or None without one in its manifests.

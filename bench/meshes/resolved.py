@@ -1,9 +1,10 @@
 """Resolve a scenario's folders: application, gateway, policies and user groups per configuration."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from bench.files.yaml_source import Document, Loc, format_path, format_suggestio
 from bench.meshes import MESHES
 from bench.meshes.application_names import find_mentions, move_application
 from bench.meshes.equalise import equalise_wire, policy_objects
+from bench.meshes.gateway_objects import separate_supporting
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import EVERY_EFFECT, Effect, Mesh, Policies
 from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces
@@ -508,14 +510,17 @@ def _resolve_configuration(
     if own.replacements:
         reject_mesh_settings((one.document for one in own.replacements), is_strict=definition.local is not None)
         application = read_application(definition, scenario.application.versions, read=own.read_application)
-    kinds = mesh.policies.KINDS if mesh else {}
-    manifests = read_manifests(folders, kinds, namespace=home, others=application.spaces, read=own.read_rest)
+    kinds, read_rest = mesh.policies.KINDS if mesh else {}, own.read_rest
+    if mesh is not None:
+        read_rest = partial(_read_converted, read=own.read_rest, convert=mesh.policies.convert)
+    manifests = read_manifests(folders, kinds, namespace=home, others=application.spaces, read=read_rest)
     reading, untranslated = None, manifests.untranslated
     if mesh is not None:
+        manifests = separate_supporting(manifests, mesh.policies.is_gateway_part)
         if gateway := mesh.policies.read_gateway(manifests.sources, application):
             application = application.entered_by(gateway)
         reading = mesh.policies.read_policies(manifests.sources, application)
-        untranslated = (*untranslated, *reading.untranslated)
+        untranslated = (*manifests.untranslated, *reading.untranslated)
         objects = (*manifests.documents, *policy_objects(mesh, scenario.equalise, read))
     return ResolvedConfiguration(
         settings=settings,
@@ -533,6 +538,10 @@ def _resolve_configuration(
         scenario_probes=(*scenario.probes, *settings.probes),
         namespaces=keep_namespaces(*application.spaces),
     )
+
+
+def _read_converted(file: Path, *, read: Read, convert: Callable[[Document], Document]) -> tuple[Document, ...]:
+    return tuple(map(convert, read(file)))
 
 
 def resolve_file(file: Path) -> ResolvedScenario:

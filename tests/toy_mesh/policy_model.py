@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.application.manifests import Kind, Source
+from bench.application.manifests import Kind, Manifest, Source
 from bench.application.model import Application, Gateway, Service, Workload
 from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
@@ -40,6 +40,14 @@ class ToyPolicies:
 
     def probes(self, _application: Application) -> tuple[Probe, ...]:
         return ()
+
+
+def convert(document: Document) -> Document:
+    return document
+
+
+def is_gateway_part(_manifest: Manifest) -> bool:
+    return False
 
 
 def read_gateway(_manifests: Sequence[Source[Any]], _application: Application) -> Gateway | None:

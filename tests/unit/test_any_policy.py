@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.errors import InputError
 from bench.files.yaml_source import parse_documents
 from bench.k8s.connection import KindInfo
 from bench.meshes.resolved import ResolvedScenario, resolve_file
@@ -256,3 +257,68 @@ def test_permissions_follow_from_the_kinds_of_the_manifests() -> None:
         ("networking.istio.io", "envoyfilters", OBJECTS),
         ("telemetry.istio.io", "telemetries", OBJECTS),
     ]
+
+
+AUTHORIZER = """\
+apiVersion: v1
+kind: Service
+metadata: {name: authz}
+spec: {ports: [{port: 8000}], selector: {app: authz}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: authz}
+spec:
+  selector: {matchLabels: {app: authz}}
+  template: {metadata: {labels: {app: authz}}, spec: {containers: [{name: authz, image: authz}]}}
+---
+"""
+
+
+def test_server_beside_the_policies_is_applied(tmp_path: Path) -> None:
+    """A Service without a gateway is of something else, such as a server that decides about requests."""
+    resolved = resolve(tmp_path, AUTHORIZER + CUSTOM)
+    own = resolved.configuration("own")
+    assert [one.document.value["kind"] for one in own.untranslated] == ["Deployment", "AuthorizationPolicy", "Service"]
+    assert len(own.in_namespaces(own.namespaces).moved) == 3
+    assert any("no gateway has this Service; needs a cluster" in str(one) for one in resolved.list_local_obstacles())
+
+
+UNIVERSAL = """\
+type: MeshRateLimit
+mesh: default
+name: limit
+spec:
+  targetRef: {kind: Mesh}
+  from: [{targetRef: {kind: Mesh}, default: {local: {http: {requestRate: {num: 5, interval: 10s}}}}}]
+---
+type: Mesh
+name: default
+mtls:
+  enabledBackend: ca-1
+  backends: [{name: ca-1, type: builtin}]
+"""
+
+
+def test_universal_form_is_read_as_the_object_of_kubernetes(tmp_path: Path) -> None:
+    """In Kuma's own namespace, of its mesh; problems have the lines of the file."""
+    own = resolve(tmp_path, UNIVERSAL, "kuma").configuration("own")
+    moved = {one.value["kind"]: one.value for one in own.in_namespaces(own.namespaces).moved}
+    assert moved["Mesh"]["spec"]["mtls"]["enabledBackend"] == "ca-1"
+    assert moved["MeshRateLimit"]["metadata"] == {
+        "name": "limit",
+        "namespace": "kuma-system",
+        "labels": {"kuma.io/mesh": "default"},
+    }
+    (limit,) = own.untranslated
+    assert limit.document.line_of(("spec", "from", 0)) == 6
+    assert limit.problems[0].line == 1
+
+
+def test_reports_wrong_field_of_the_universal_form_with_its_line(tmp_path: Path) -> None:
+    """A misspelt key of a Mesh, which has no spec there."""
+    with pytest.raises(InputError) as raised:
+        resolve(tmp_path, UNIVERSAL.replace("mtls:", "mtsl:"), "kuma")
+    assert str(raised.value).startswith(
+        f"{tmp_path}/policies/a.yaml:10: spec.mtsl: unknown key 'mtsl'; did you mean mtls?"
+    )

@@ -10,7 +10,7 @@ from bench.application.manifests import Kind, Source, select_kind
 from bench.application.model import Application, Service, Workload
 from bench.envoy.addresses import HOST
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import Loc, format_suggestion
+from bench.files.yaml_source import Document, Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.istio.gateway import find_gateway as read_gateway
@@ -37,7 +37,16 @@ from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_proble
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
-__all__ = ["EFFECTS", "KINDS", "MOVABLE", "mesh_objects", "read_gateway", "read_policies"]
+__all__ = [
+    "EFFECTS",
+    "KINDS",
+    "MOVABLE",
+    "convert",
+    "is_gateway_part",
+    "mesh_objects",
+    "read_gateway",
+    "read_policies",
+]
 
 KINDS: Final[Mapping[str, Kind[Any]]] = {**POLICY_KINDS, **GATEWAY_KINDS}
 
@@ -71,6 +80,11 @@ class IstioPolicies(Policies):
     def probes(self, application: Application) -> tuple[Probe, ...]:
         """Return requests whose responses show that each policy is in force."""
         return probes(self, application)
+
+
+def convert(document: Document) -> Document:
+    """Return the document: Istio has no other form than that of Kubernetes."""
+    return document
 
 
 def read_policies(manifests: Sequence[Source[Any]], application: Application) -> PolicyReading:

@@ -30,12 +30,22 @@ from bench.meshes.kuma.route_manifests import ROUTE_KINDS, MeshHTTPRoute
 from bench.meshes.kuma.routing import outbound_cluster, route_obstacles, route_proof_problems, routes
 from bench.meshes.kuma.traffic import is_to
 from bench.meshes.kuma.traffic_manifests import TRAFFIC_KINDS, MeshRetry, MeshTimeout
+from bench.meshes.kuma.universal import convert
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.problems import Obstacle, conflict_obstacles, duplicate_problems, separate_untranslated
 from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
-__all__ = ["EFFECTS", "KINDS", "MOVABLE", "mesh_objects", "read_gateway", "read_policies"]
+__all__ = [
+    "EFFECTS",
+    "KINDS",
+    "MOVABLE",
+    "convert",
+    "is_gateway_part",
+    "mesh_objects",
+    "read_gateway",
+    "read_policies",
+]
 
 T = TypeVar("T", bound=Targeted)
 
