@@ -1,7 +1,7 @@
 """Check scenario files, or manifests without an application: `meshbench validate`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,17 +15,11 @@ if TYPE_CHECKING:
     from bench.files.yaml_source import Document
     from bench.meshes.resolved import ResolvedScenario
 
+Obstacles = Mapping[str, tuple[Problem, ...]]
+
 _TARGETS: Final = ("local", "cluster")
 _ANY: Final = "any"
 _SHOWN: Final = 5  # obstacles of a target that another one does not have
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a target takes a scenario: it does where there is no obstacle."""
-
-    target: str
-    obstacles: tuple[Problem, ...]
 
 
 @click.command()
@@ -51,37 +45,33 @@ def validate(*, files: tuple[Path, ...], target: str, mesh: str | None) -> None:
 
     tried = [(file, *try_resolve(file)) for file in files]
     problems = [problem for _, _, found in tried for problem in found]
-    judged = [(file, one, judge(one)) for file, one, _ in tried if one is not None]
-    problems += [problem for _, _, verdicts in judged for problem in list_refusals(verdicts, target)]
+    judged = [(file, one, find_obstacles(one)) for file, one, _ in tried if one is not None]
+    problems += [problem for _, _, obstacles in judged for problem in list_refusals(obstacles, target)]
     if problems:
         raise InputError(problems)
-    for file, one, verdicts in judged:
-        click.echo("\n".join(_format_scenario(file, one, verdicts)))
+    for file, one, obstacles in judged:
+        click.echo("\n".join(_format_scenario(file, one, obstacles)))
 
 
-def judge(resolved: "ResolvedScenario") -> tuple[Verdict, ...]:
-    """Judge for each target whether it takes a scenario."""
-    return (
-        Verdict("local", resolved.list_local_obstacles()),
-        Verdict("cluster", resolved.list_cluster_obstacles()),
-    )
+def find_obstacles(resolved: "ResolvedScenario") -> Obstacles:
+    """Return by target why it does not take a scenario; a target without an obstacle does."""
+    return {"local": resolved.list_local_obstacles(), "cluster": resolved.list_cluster_obstacles()}
 
 
-def list_refusals(verdicts: Sequence[Verdict], target: str) -> tuple[Problem, ...]:
-    """Return why the required target does not take a scenario; for `any` all obstacles, where none does."""
-    if target == _ANY and not all(one.obstacles for one in verdicts):
-        return ()
-    required = (one for one in verdicts if target in (_ANY, one.target))
-    return tuple(dict.fromkeys(problem for one in required for problem in one.obstacles))
+def list_refusals(obstacles: Obstacles, target: str) -> tuple[Problem, ...]:
+    """Return why the required target does not take a scenario; for `any` all obstacles, where no target takes it."""
+    if target != _ANY:
+        return obstacles[target]
+    return tuple(dict.fromkeys(chain(*obstacles.values()))) if all(obstacles.values()) else ()
 
 
-def _format_scenario(file: Path, resolved: "ResolvedScenario", verdicts: Iterable[Verdict]) -> Iterator[str]:
+def _format_scenario(file: Path, resolved: "ResolvedScenario", obstacles: Obstacles) -> Iterator[str]:
     from bench.cli.plan_text import format_own_parts, list_remarks
 
     yield f"{file}: valid"
-    for one in verdicts:
-        yield f"  {one.target:<8} {'no' if one.obstacles else 'yes'}"
-        yield from _format_problems(one.obstacles)
+    for target, problems in obstacles.items():
+        yield f"  {target:<8} {'no' if problems else 'yes'}"
+        yield from _format_problems(problems)
     yield from (f"warning: {text}" for text in list_remarks(resolved))
     yield from format_own_parts(resolved)
 

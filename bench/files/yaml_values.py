@@ -282,6 +282,7 @@ _WORDS: Final[dict[str, Any]] = {
 }
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NUMBER_BEGINS: Final = frozenset("+-.0123456789")
+_MOST_DIGITS: Final = 100  # of a number of 64 bits, with its sign and prefix, and some zeros
 _BASES: Final = {"x": 16, "b": 2, "o": 8}
 _WHOLE: Final = re.compile(r"([-+]?)(?:0([xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)|0([0-7]+)|(0|[1-9][0-9]*))")
 _FRACTION: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -297,14 +298,21 @@ def read_as_kubectl(text: str) -> Scalar:
     if _NOT_FINITE.fullmatch(text):
         return Scalar(None, f"{text} is not a finite number")
     plain = text if text.startswith(".") else text.replace("_", "")
-    try:
-        if found := _WHOLE.fullmatch(plain):
-            sign, based, octal, decimal = found.groups()
-            value = int(based[1:], _BASES[based[0].lower()]) if based else int(octal, 8) if octal else int(decimal)
-            return Scalar(-value if sign == "-" else value)
-    except ValueError:  # more digits than Python reads
-        return _explain_number(text)
+    whole = _read_whole(plain)
+    if whole is not None:
+        return Scalar(whole)
     return Scalar(read_fraction(plain) if _FRACTION.fullmatch(plain) else text)
+
+
+def _read_whole(text: str) -> int | None:
+    """Read a whole number of 64 bits; None for anything else."""
+    found = _WHOLE.fullmatch(text) if len(text) <= _MOST_DIGITS else None
+    if found is None:
+        return None
+    sign, based, octal, decimal = found.groups()
+    value = int(based[1:], _BASES[based[0].lower()]) if based else int(octal, 8) if octal else int(decimal)
+    value = -value if sign == "-" else value
+    return value if -(2**63) <= value < 2**64 else None
 
 
 def read_fraction(text: str) -> Any:

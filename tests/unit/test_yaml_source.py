@@ -261,6 +261,12 @@ def test_manifest_has_the_values_of_kubectl(text: str, value: object) -> None:
     assert read_manifest(f"a: {text}\n") == [{"a": value}]
 
 
+def test_numbers_beyond_64_bits_are_what_kubectl_makes_of_them() -> None:
+    """A fraction, or text where there is none; never a number that cannot be written again."""
+    long, based = "9" * 5000, f"0x{'f' * 5000}"
+    assert read_manifest(f"[{2**64 - 1}, {2**70}, {long}, {based}]") == [[2**64 - 1, float(2**70), long, based]]
+
+
 def test_manifest_keys_are_text() -> None:
     """A key that YAML reads as a number or a boolean is the text that kubectl sends."""
     assert read_manifest("{9080: a, yes: b, 1.5: c}") == [{"9080": "a", "true": "b", "1.5": "c"}]
@@ -335,3 +341,12 @@ def test_manifest_in_json_is_that_of_yaml(value: object) -> None:
     text = json.dumps({"value": value})
     (from_json,) = read_manifest(text, is_json=True)
     assert from_json == json.loads(text)
+
+
+@given(st.text(max_size=200) | st.text("&*<-:,[]{}ab!|\n \"'0x", max_size=60))
+def test_any_manifest_is_read_or_refused(text: str) -> None:
+    """Every text gives documents that can be sent as JSON, or an InputError."""
+    for is_json in (False, True):
+        with suppress(InputError):
+            documents = parse_documents(text, file="a.yaml", dialect=KUBECTL, is_json=is_json)
+            assert all(len(document.lines) > 0 and json.dumps(document.value) for document in documents)
