@@ -1,7 +1,7 @@
 """Compute how users spent the windows: in waits and in tasks, as they happened."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,9 @@ import numpy.typing as npt
 from bench.analysis.percentiles import percentile_ns
 from bench.results.records import PaceRecord, Window
 from bench.units import NANOSECONDS, NS_PER_MS
+
+_SAME_WAIT: Final = 0.2  # of the think time: a busy client ends waits late
+_SAME_WAIT_S: Final = 0.005
 
 
 def measure_pace(tasks: npt.NDArray[Any], windows: Sequence[Window]) -> PaceRecord | None:
@@ -26,6 +29,11 @@ def measure_pace(tasks: npt.NDArray[Any], windows: Sequence[Window]) -> PaceReco
         working_s=_sum_inside(tasks["previous_ns"], tasks["waited_ns"], windows),
         late_p95_ms=percentile_ns(late_ns, 0.95) / NS_PER_MS,
     )
+
+
+def is_think_time(pace: PaceRecord, think_time_s: float) -> bool:
+    """Return whether users waited about as long as the scenario's think time."""
+    return abs(pace.mean_wait_s - think_time_s) <= _SAME_WAIT * think_time_s + _SAME_WAIT_S
 
 
 def _is_inside(at_ns: npt.NDArray[np.int64], windows: Sequence[Window]) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bench.analysis import percentiles as latency
 from bench.analysis.noise import NoiseSeries, NoiseShares, make_noise_series, measure_noise
+from bench.analysis.pace import is_think_time
 from bench.analysis.percentiles import BySecond, Ns
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
 from bench.analysis.stats import Mean, geometric_mean
@@ -280,11 +281,12 @@ def _lateness_ms(counted: Samples) -> float | None:
 
 
 def _own_wait_ms(record: TrialRecord) -> float | None:
-    """Return the mean wait of a user, where the locustfile does not take the scenario's think time."""
-    generator = record.generator
-    if record.rate is not None or generator is None or generator.options is None or record.pace is None:
+    """Return the mean wait of a user, where the locustfile does not take the scenario's think time, or wait so long."""
+    generator, pace = record.generator, record.pace
+    if record.rate is not None or generator is None or generator.options is None or pace is None:
         return None
-    return None if THINK_TIME in generator.options else record.pace.mean_wait_s * 1e3
+    as_given = THINK_TIME in generator.options and is_think_time(pace, record.think_time_s)
+    return None if as_given else pace.mean_wait_s * 1e3
 
 
 def _make_series(record: TrialRecord, samples: Samples) -> Series:

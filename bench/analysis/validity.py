@@ -174,7 +174,7 @@ def check_trial(
     None: they were not recorded."""
     counted = samples.counted(record.windows)
     found = [
-        *_check_requests(counted),
+        *_check_requests(counted, record.pace),
         *_check_names(samples),
         *_check_generator(record, samples),
         *_check_generator_cpu(record, resources),
@@ -215,10 +215,11 @@ def compute_response_ns(samples: Samples, rate: float | None) -> Ns:
     return samples.latency_ns if rate is None else samples.completed_ns - samples.intended_ns
 
 
-def _check_requests(counted: Samples) -> Iterator[Issue]:
+def _check_requests(counted: Samples, pace: PaceRecord | None) -> Iterator[Issue]:
     count, good = len(counted), int(counted.ok.sum())
     if not count:
-        yield make_issue(IssueCode.EMPTY, "no request started inside the window")
+        idle = f", though users began {pace.tasks} tasks: none of them fires Locust's request event" if pace else ""
+        yield make_issue(IssueCode.EMPTY, f"no request started inside the window{idle}")
         return
     if (counted.latency_ns <= 0).any() or (counted.started_ns < 0).any():
         wrong = int(((counted.latency_ns <= 0) | (counted.started_ns < 0)).sum())

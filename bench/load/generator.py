@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bench.analysis import percentiles as latency
 from bench.analysis import validity as checks
-from bench.analysis.pace import measure_pace
+from bench.analysis.pace import is_think_time, measure_pace
 from bench.analysis.trial_summary import THINK_TIME
 from bench.application.definition import ApplicationDefinition
 from bench.errors import StoreError
@@ -30,7 +30,7 @@ from bench.results.samples import RAW_ROW, TASK_ROW, Samples, write_parquet
 from bench.scenario.load_settings import EnvironmentValue, OptionValues
 from bench.scenario.model import Load, Scenario
 from bench.scenario.plan import estimate_load_seconds, make_plan
-from bench.units import NANOSECONDS, NS_PER_MS
+from bench.units import NANOSECONDS, NS_PER_MS, format_duration, format_ms
 
 START_TIMEOUT_S = 60.0
 IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end, once the load is over
@@ -38,7 +38,6 @@ SHORT_TIMEOUT_S = 1.0  # the same, when the run itself has to end: samples are o
 _ALL_FAILED_S = 10.0  # the load ends early when all requests of so many seconds failed
 _LIVE_S = 5.0
 _MOST_PER_S = 2000  # more than one Locust process can send
-_OWN_WAITS = "the scenario's think_time is not applied: the locustfile has no option --think-time, its own waits hold"
 _NAMES_BYTES = 16 * 1024 * 1024
 
 
@@ -372,6 +371,7 @@ class RunningLoad:
             raw.unlink()
         no_account = "" if own else f"Locust wrote no statistics: exit code {exit_code}"
         own = own or Account()
+        pace = measure_pace(tasks, self.windows)
         # the recorder's account, where it wrote one, has the better reason why Locust ended early
         causes = (own.problem, self.ended_early) if own.recorded is not None else (self.ended_early, own.problem)
         # where no request succeeded, the samples show it; where some did, the load has a problem
@@ -390,17 +390,21 @@ class RunningLoad:
                 exit_code=exit_code,
                 options=own.options,
             ),
-            pace=measure_pace(tasks, self.windows),
+            pace=pace,
             is_mixed=not {self.spec.login}.issuperset(own.unusual),
             clock=ClockRecord(monotonic_s=elapsed_s, wall_s=wall_s),
             zero_ns=self.generator.zero_ns(),
             resources=resources,
             issues=tuple(
-                self._find_issues(next(filter(None, (*causes, failed_late, no_account)), ""), own, samples, len(tasks))
+                self._find_issues(
+                    next(filter(None, (*causes, failed_late, no_account)), ""), own, samples, len(tasks), pace
+                )
             ),
         )
 
-    def _find_issues(self, problem: str, own: Account, samples: Samples, tasks: int) -> Iterator[Issue]:
+    def _find_issues(
+        self, problem: str, own: Account, samples: Samples, tasks: int, pace: PaceRecord | None
+    ) -> Iterator[Issue]:
         """Yield why the load was cut short, if it was, and the generator's warnings."""
         if self.interruption:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.interruption)
@@ -409,8 +413,8 @@ class RunningLoad:
         elif self.ended_with:
             yield checks.make_issue(IssueCode.INTERRUPTED, self.ended_with)
         yield from self.generator.issues()
-        if own.options is not None and THINK_TIME not in own.options and self.spec.think_time_chosen:
-            yield checks.make_issue(IssueCode.OWN_WAITS, _OWN_WAITS)
+        if self.spec.think_time_chosen and own.options is not None:
+            yield from self._find_own_waits(own.options, pace)
         if own.off_target:
             counts = ", ".join(f"{count} to {where}" for where, count in own.off_target.items())
             yield checks.make_issue(IssueCode.OFF_TARGET, f"connections were refused: {counts}")
@@ -418,6 +422,15 @@ class RunningLoad:
             yield checks.judge_user_errors(own.user_errors, max(tasks, own.user_errors), own.first_error)
         if self.hopeless and not samples.ok.any():
             yield checks.make_issue(IssueCode.ENDED_EARLY, self.hopeless)
+
+    def _find_own_waits(self, options: Sequence[str], pace: PaceRecord | None) -> Iterator[Issue]:
+        """Yield that the scenario's think time is not applied: the locustfile does not take it, or waits otherwise."""
+        taken, think_s = THINK_TIME in options, self.spec.think_time_s
+        if not taken or (pace is not None and not is_think_time(pace, think_s)):
+            mean = f", {format_ms(pace.mean_wait_s * 1e3)} ms on average" if pace else ""
+            why = f"the locustfile {'does not use' if taken else 'has no option'} --{THINK_TIME}"
+            detail = f"the scenario's think_time ({format_duration(think_s)}) is not applied: {why}"
+            yield checks.make_issue(IssueCode.OWN_WAITS, f"{detail}, its own waits hold{mean}")
 
 
 def list_entry_names(definition: ApplicationDefinition, namespaces: Iterable[str]) -> tuple[str, ...]:

@@ -154,3 +154,38 @@ def test_load_with_only_failures_ends_after_ten_seconds(output: Path) -> None:
     assert 10 < record["windows"][0]["end_ns"] / 1e9 < 30
     assert record["generator"]["recorded"] > 100
     assert [reason.partition(":")[0] for reason in read_reasons(record)] == ["all-failed"]
+
+
+# By kind: imports, body of the task, exit code, the message.
+PLAIN_FILES = {
+    "silent": (
+        "import time; from locust import User, constant, task",
+        "time.sleep(0.01)",
+        5,
+        "none of them fires Locust",
+    ),
+    "shaped": ("from locust import LoadTestShape, User, constant, task", "pass", 4, "LoadTestShape (Steps)"),
+    "stray": (
+        "from locust import HttpUser as User, constant, task",
+        'self.client.get("http://elsewhere.example/")',
+        5,
+        "off-target: connections were refused: ",
+    ),
+    "raising": ("from locust import User, constant, task", "raise KeyError(1)", 5, "the first: KeyError: 1 (plain.py:"),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN_FILES)
+def test_file_that_cannot_be_measured_has_its_reason(output: Path, kind: str) -> None:
+    """A file that sends nothing, sends elsewhere, raises in each task or has a shape ends with a message of it."""
+    imports, body, code, message = PLAIN_FILES[kind]
+    lines = [imports, "", "class Buyer(User):", "    wait_time = constant(0.1)", "    @task", "    def buy(self):"]
+    shape = ["class Steps(LoadTestShape):", "    def tick(self):", "        return (1, 1)"] if kind == "shaped" else []
+    text = "\n".join([*lines, f"        {body}", *shape, ""])
+    (output.parent / "plain.py").write_text(text, "utf-8")
+    load = {"locustfile": "plain", "users": 4, "duration": "15s" if kind == "raising" else "2s"}
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load=load)
+    finished = command.run("run", "--scenario", scenario, output=output)
+    assert finished.code == code, finished.output
+    assert message in finished.err, finished.output
+    assert "Traceback" not in finished.err

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.analysis.pace import measure_pace
-from bench.results.records import Window
+from bench.analysis.pace import is_think_time, measure_pace
+from bench.results.records import PaceRecord, Window
 from bench.results.samples import TASK_ROW
 
 S = 1_000_000_000
@@ -26,6 +26,13 @@ def test_waits_and_tasks_count_inside_the_windows() -> None:
     assert (two.tasks, two.waiting_s, two.working_s) == (2, 3.0, 3.0)
     assert two.late_p95_ms == pytest.approx(10)
     assert two.mean_wait_s == 1.5
+
+
+@pytest.mark.parametrize(("mean_ms", "same"), [(100, True), (119, True), (130, False), (40, False)])
+def test_waits_are_compared_with_the_think_time(mean_ms: float, same: bool) -> None:
+    """A busy client waits somewhat longer; a file with other waits is recognised."""
+    pace = PaceRecord(tasks=10, waiting_s=10 * mean_ms / 1e3, working_s=1.0, late_p95_ms=1.0)
+    assert is_think_time(pace, 0.1) == same
 
 
 def test_window_without_a_task_has_no_pace() -> None:

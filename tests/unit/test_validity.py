@@ -136,6 +136,14 @@ def test_empty_window_is_invalid() -> None:
     assert codes(check(windows=())) == {"empty"}
 
 
+def test_tasks_without_requests_are_named() -> None:
+    """A file whose tasks fire no request event is another case than one whose users do nothing."""
+    (reason,) = check(part(CLEAN, slice(0)), pace=paced(tasks=240))
+    assert "users began 240 tasks: none of them fires Locust's request event" in reason.detail
+    (reason,) = check(part(CLEAN, slice(0)), pace=None)
+    assert reason.detail == "no request started inside the window"
+
+
 def test_few_requests_warn_then_invalidate() -> None:
     """Under 200 successful requests are a warning; under 20 there is no P95."""
     window = Window(start_ns=30 * S, end_ns=30 * S + 900 * MS)
