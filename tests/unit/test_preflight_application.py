@@ -56,13 +56,18 @@ def test_needs_the_kinds_that_no_other_run_has() -> None:
     assert list_claims(database) == (claim(),)
 
 
+def test_takes_another_version_than_the_preferred_one() -> None:
+    """A cluster lists each kind in one version; whether it serves that of the manifest, a dry run finds out."""
+    assert examine(make_pods("a", "StatefulSet") | {"apiVersion": "apps/v1beta2"}) == []
+
+
 def test_refuses_kinds_that_the_cluster_has_not() -> None:
     """A kind that no CRD defines, or that is of the whole cluster, is an error with a hint."""
     assert examine(
         make_pods("a", "Pod"), make("Monitor", "b", "example.org/v1"), make("Site", "c", "example.org/v1")
     ) == [
         (
-            "error: the cluster has no Monitor of example.org/v1, which b is; install what defines the kind, or leave"
+            "error: the cluster has no Monitor of example.org, which b is; install what defines the kind, or leave"
             " the object out"
         ),
         (

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bench.application.replacements import format_subject
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
@@ -138,10 +139,9 @@ class ClusterTarget:
         except ClusterError as error:
             if error.is_retryable:
                 raise
-            where = f"{self.resolved.shorten(Path(moved.document.file))}:{moved.document.line_of(('kind',))}"
-            raise DeployError(
-                f"{where}: the cluster does not accept {ref_of(moved.document.value)}: {error}"
-            ) from error
+            document = replace(moved.document, file=self.resolved.shorten(Path(moved.document.file)))
+            refused = format_refused_field(document, str(error))
+            raise DeployError(f"the cluster does not accept {format_subject(document)}: {refused}") from error
 
     def _measured(self, plane: ControlPlane) -> tuple[ResolvedConfiguration, ...]:
         """Return the configurations with this mesh."""

@@ -38,7 +38,7 @@ def application_needs(things: Sequence[Object], kinds: Sequence[KindInfo]) -> tu
     """Return what a run has to be allowed for these objects, in addition to what every run needs."""
     known = {(need.group, need.resource) for need in RUN if set(KEEP) <= set(need.verbs)}
     infos = _index(kinds)
-    found = [info for one in things if (info := infos.get((one["apiVersion"], one["kind"])))]
+    found = [info for one in things if (info := infos.get(_kind_of(one)))]
     needed = dict.fromkeys((one.group, one.plural) for one in found if (one.group, one.plural) not in known)
     volumes = _VOLUMES if any(map(list_claims, things)) else ()
     return (*(Need(KEEP, group, plural, _PURPOSE) for group, plural in needed), *volumes)
@@ -51,24 +51,29 @@ def examine_application(cluster: Cluster, things: Sequence[Object]) -> tuple[Che
 
 
 def _index(kinds: Iterable[KindInfo]) -> Mapping[tuple[str, str], KindInfo]:
-    return {(one.api_version, one.kind): one for one in kinds}
+    """Return the kinds by group and name: of several versions only one is listed, and a dry run tries the others."""
+    return {(one.group, one.kind): one for one in kinds}
+
+
+def _kind_of(thing: Object) -> tuple[str, str]:
+    """Return the group and the name of an object's kind."""
+    group, slash, _ = thing["apiVersion"].partition("/")
+    return group if slash else "", thing["kind"]
 
 
 def _examine_kinds(things: Iterable[Object], kinds: Sequence[KindInfo]) -> Iterator[CheckResult]:
-    infos = _index(kinds)
-    for version, kind in dict.fromkeys((one["apiVersion"], one["kind"]) for one in things):
-        info = infos.get((version, kind))
-        named = ", ".join(
-            one["metadata"]["name"] for one in things if (one["apiVersion"], one["kind"]) == (version, kind)
-        )
+    infos, names = _index(kinds), dict[tuple[str, str], list[str]]()
+    for one in things:
+        names.setdefault(_kind_of(one), []).append(one["metadata"]["name"])
+    for (group, kind), named in names.items():
+        info = infos.get((group, kind))
         if info is None:
-            detail = f"the cluster has no {kind} of {version}, which {named} is"
+            detail = f"the cluster has no {kind} of {group or 'v1'}, which {', '.join(named)} is"
             yield CheckResult("application", "error", detail, "install what defines the kind, or leave the object out")
         elif not info.namespaced:
-            detail = f"{kind} {named} is of the whole cluster, where a run makes nothing for an application"
-            yield CheckResult(
-                "application", "error", detail, "apply it before the run, and leave it out of the manifests"
-            )
+            detail = f"{kind} {', '.join(named)} is of the whole cluster, where a run makes nothing for an application"
+            hint = "apply it before the run, and leave it out of the manifests"
+            yield CheckResult("application", "error", detail, hint)
 
 
 def list_claims(thing: Object) -> tuple[Object, ...]:
