@@ -90,23 +90,25 @@ def _validate_manifests(paths: Sequence[Path], mesh: str, target: str) -> None:
 
     if mesh not in MESHES:
         raise InputError(f"--mesh: {explain_choice(mesh, tuple(MESHES))}")
+    policies = MESHES[mesh].policies
+    problems: list[Problem] = []
+    lines: list[str] = []
     for path in paths:
-        reader = ManifestReader()
-        problems: list[Problem] = []
+        reader, unread = ManifestReader(), _list_unread(path)
         documents: list[Document] = []
-        unread = _list_unread(path)
         for file in _list_files(path, reader):
             try:
-                documents += reader.read(file)
+                documents += map(policies.convert, reader.read(file))
             except InputError as error:
                 problems += error.problems
-        manifests, wrong = sort_documents(documents, {**MESHES[mesh].policies.KINDS, **KINDS})
+        manifests, wrong = sort_documents(documents, {**policies.KINDS, **KINDS})
         problems += wrong
         if target == "local":
             problems += [problem for one in manifests.untranslated for problem in one.problems]
-        if problems:
-            raise InputError(problems)
-        click.echo("\n".join(_format_manifests(path, manifests, reader, unread)))
+        lines += _format_manifests(path, manifests, reader, unread)
+    if problems:
+        raise InputError(problems)
+    click.echo("\n".join(lines))
 
 
 def _list_files(path: Path, reader: "ManifestReader") -> list[Path]:

@@ -24,6 +24,7 @@ class Options:
     minutes: float
     pairs: int
     run_options: tuple[str, ...]
+    samples: tuple[str, ...] = ()
 
 
 def _generator(order: Options) -> Iterator[Figure]:
@@ -54,6 +55,12 @@ def _manifests(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import manifests
 
     return manifests.figures(order.folder / "manifests")
+
+
+def _samples(order: Options) -> Iterator[Figure]:
+    from tests.benchmarks import samples
+
+    return samples.figures(order.samples)
 
 
 def _timing(_: Options) -> Iterator[Figure]:
@@ -100,6 +107,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "report": _report,
     "storage": _storage,
     "manifests": _manifests,
+    "samples": _samples,
     "generator": _generator,
     "timing": _timing,
     "run": _run,
@@ -120,6 +128,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
 @click.option("--folder", type=click.Path(path_type=Path), default="results/benchmarks", help="Runs of campaigns.")
 @click.option("--minutes", type=float, default=0, help="How long each campaign goes on; 0: only its figures.")
 @click.option("--pairs", type=click.IntRange(5), default=5, show_default=True, help="Pairs of `generator`.")
+@click.option("--samples", multiple=True, metavar="MESH=FOLDER", help="What `samples` reads. Repeatable.")
 @click.option("--scenario", default="smoke", show_default=True, help="What `run` runs, where no --run is given.")
 @click.option("--quick", is_flag=True, help="Let `run` run it with short windows.")
 def main(
@@ -129,11 +138,12 @@ def main(
     folder: Path,
     minutes: float,
     pairs: int,
+    samples: tuple[str, ...],
     scenario: str,
     quick: bool,
 ) -> None:
     run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
-    order = Options(runs=runs, folder=folder, minutes=minutes, pairs=pairs, run_options=run_options)
+    order = Options(runs=runs, folder=folder, minutes=minutes, pairs=pairs, run_options=run_options, samples=samples)
     click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     for name in names or FIGURES:
         click.echo(name)

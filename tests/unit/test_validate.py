@@ -121,3 +121,16 @@ def test_single_file_of_manifests(tmp_path: Path) -> None:
     file = str(tmp_path / "policies/a.yaml")
     assert run("--mesh", "istio", file).output == f"{file}: valid, 1 object\n  local    1\n  cluster  1\n"
     assert "is not of this configuration's mesh" in refusal("--mesh", "kuma", file)
+
+
+def test_problems_of_all_folders_are_reported_together(tmp_path: Path) -> None:
+    """A second folder is checked although the first has errors."""
+    write(tmp_path, {"a/a.yaml": MISSPELT, "b/b.yaml": MISSPELT})
+    assert len(refusal("--mesh", "istio", str(tmp_path / "a"), str(tmp_path / "b")).splitlines()) == 2
+
+
+def test_universal_form_of_kuma_is_that_of_kubernetes(tmp_path: Path) -> None:
+    """Both forms are objects of the mesh."""
+    text = "type: MeshTrafficPermission\nname: a\nmesh: default\nspec: {targetRef: {kind: Mesh}}\n"
+    write(tmp_path, {"p/a.yaml": text})
+    assert run("--mesh", "kuma", str(tmp_path / "p")).output.startswith(f"{tmp_path}/p: valid, 1 object\n")
