@@ -8,12 +8,14 @@ from typing import Any, Final
 CLUSTERS: Final = "/clusters?format=json"
 RETRIES: Final = "/stats?format=json&filter=upstream_rq_retry$"
 TLS: Final = "/stats?format=json&filter=ssl"
+DECISIONS: Final = "/stats?format=json&filter=[.](rbac|jwt_authn|fault|http_local_rate_limit|ext_authz)[.]"
 CERTIFICATES: Final = "/certs"
 PROTOCOLS: Final = "/stats?format=json&filter=upstream_cx_http[12]_total$"
 WORKERS: Final = "/stats?format=json&filter=server.concurrency$"
 CONFIGURATION: Final = "/config_dump"
 
 _PROTOCOL: Final = re.compile(r"cluster\.(.+?);?\.upstream_cx_http([12])_total")
+_DECISION: Final = re.compile(r".+[.]((?:rbac|jwt_authn|fault|http_local_rate_limit|ext_authz)[.](?!upstream_)[a-z_]+)")
 _TLS: Final = re.compile(r"cluster\.(.+?);?\.ssl\.(versions|ciphers|curves)\.(.+)")
 _VERSIONS: Final[Mapping[str, str]] = {"1": "HTTP/1.1", "2": "HTTP/2"}
 
@@ -26,6 +28,15 @@ def requests_by_cluster(clusters: Any, retries: Any) -> dict[str, int]:
     """
     counted = {_cluster_of(stat["name"]): int(stat["value"]) for stat in retries["stats"] if "name" in stat}
     return {name: count - counted.get(name, 0) for name, count in _tries_by_cluster(clusters).items()}
+
+
+def decisions(stats: Any) -> dict[str, int]:
+    """Return what a sidecar's filters decided about requests, such as `rbac.denied`, from its response to DECISIONS."""
+    counted: dict[str, int] = {}
+    for stat in stats["stats"]:
+        if found := _DECISION.fullmatch(stat.get("name", "")):
+            counted[found[1]] = counted.get(found[1], 0) + int(stat["value"])
+    return counted
 
 
 def tls_counters(stats: Any) -> dict[str, int]:

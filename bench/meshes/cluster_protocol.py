@@ -127,6 +127,10 @@ class ControlPlane(Protocol):
     def outside_labels(self) -> Mapping[str, str]:
         """Return the labels of a pod that gets no sidecar, although its namespace does."""
 
+    def decision_annotations(self) -> Mapping[str, str]:
+        """Return the annotations of every pod with a sidecar, in addition to or in place of those of
+        `pod_annotations`, with which it counts what its filters decide about requests."""
+
     def pod_annotations(self) -> Mapping[str, str]:
         """Return the sidecar settings of a trial's pods, the same for all meshes as far as possible."""
 

@@ -99,6 +99,10 @@ class EnvoyDataPlane:
         """See `bench.meshes.protocols.DataPlane`."""
         return admin.tls_counters(_ask(page, admin.TLS))
 
+    def decisions(self, page: RequestPage) -> dict[str, int]:
+        """See `bench.meshes.protocols.DataPlane`."""
+        return admin.decisions(_ask(page, admin.DECISIONS))
+
     def identities(self, page: RequestPage) -> tuple[str, ...]:
         """See `bench.meshes.protocols.DataPlane`."""
         return admin.identities(_ask(page, admin.CERTIFICATES))

@@ -183,6 +183,9 @@ class DataPlane(Protocol):
         """Return the TLS handshakes that a proxy has accepted: `ssl.versions.`, `ssl.ciphers.` and `ssl.curves.` with
         what was agreed on, after the name of the listener."""
 
+    def decisions(self, page: RequestPage) -> dict[str, int]:
+        """Return how often the filters of a proxy decided about a request, such as `rbac.denied`."""
+
     def identities(self, page: RequestPage) -> tuple[str, ...]:
         """Return the SPIFFE ids in a proxy's own certificates, each once."""
 

@@ -208,6 +208,12 @@ class ResolvedScenario:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {one.name: one for one in self.configurations}[name]
 
+    @property
+    def counts_decisions(self) -> bool:
+        """Whether the sidecars of all configurations count what their filters decide: for objects that nothing
+        proves."""
+        return any(one.untranslated for one in self.configurations)
+
     def list_local_obstacles(self) -> tuple[Problem, ...]:
         """Return why processes of this machine cannot be what the scenario describes, each once: an application without
         a program, own images or objects of a configuration, and manifests that are not translated. Measured without
@@ -418,7 +424,8 @@ def _list_issues(configurations: Iterable[ResolvedConfiguration]) -> Iterator[Is
         distinct = [*dict.fromkeys(found)]
         if distinct:
             more = f", and {len(distinct) - 1} more like it" if len(distinct) > 1 else ""
-            yield Issue(code=code, severity="warning", detail=f"{distinct[0]}{more}")
+            note = "; sidecars of all configurations count decisions" if code is IssueCode.UNPROBED else ""
+            yield Issue(code=code, severity="warning", detail=f"{distinct[0]}{more}{note}")
 
 
 def format_unprobed(document: Document) -> str:

@@ -100,9 +100,12 @@ def response_evidence(entry: str, answer: Answer) -> Evidence:
     return _fact("page", entry, ok=answer.status > 0, expected="any response", seen=answer.detail, about="responses")
 
 
-def applied_evidence(subject: str, detail: str) -> Evidence:
-    """Note an object that the control plane has accepted, and that no request proves."""
-    return _fact("applied", subject, ok=True, expected="accepted by the control plane", seen=detail)
+def applied_evidence(subject: str, detail: str, counted: Mapping[str, int]) -> Evidence:
+    """Note an object that the control plane has accepted, and that no request proves, with what the filters of all
+    proxies counted during the load."""
+    moved = ", ".join(f"{name} {number}" for name, number in sorted(counted.items()))
+    seen = f"{detail}; the proxies counted {moved}" if moved else detail
+    return _fact("applied", subject, ok=True, expected="accepted by the control plane", seen=seen)
 
 
 def entered_evidence(entry: Hop, counted: int, *, sent: int, errors: int) -> Evidence:

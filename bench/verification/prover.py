@@ -1,6 +1,7 @@
 """Prove one deployment through its target's prober: before its load, and after it, that the load took its path."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,8 @@ class Prover:
     prober: Prober
     configuration: ResolvedConfiguration
     _before: Requests = field(default_factory=dict)
+    _decided: Mapping[str, int] = field(default_factory=dict)  # before a load
+    _during_load: Mapping[str, int] = field(default_factory=dict)
     _found: tuple[Hop, ...] = ()  # by a load, where the application's calls are not known
 
     @property
@@ -66,6 +69,7 @@ class Prover:
     def start_counting(self) -> None:
         """Read the requests so far, which are not the load's."""
         self._before = self.prober.retry(self._read_requests) if self.is_meshed else {}
+        self._decided = self.prober.retry(self._read_decisions)
 
     def prove(self, load: Samples | None = None, *, is_mixed: bool = False) -> tuple[Evidence, ...]:
         """Return the evidence that the deployment is what its name says; with the samples of a load also that the load
@@ -73,6 +77,7 @@ class Prover:
         counted: tuple[Evidence, ...] = ()
         if load is not None and self.is_meshed:  # first: every further question would be counted with it
             counted = self.prober.retry(lambda: tuple(self._load_evidence(load, is_mixed=is_mixed)))
+            self._during_load = Counter(self.prober.retry(self._read_decisions)) - Counter(self._decided)
         return (*counted, *self.prober.retry(lambda: tuple(self._evidence())))
 
     def data_path(self, kept: Path) -> DataPath | None:
@@ -91,7 +96,7 @@ class Prover:
             return
         own: dict[str, tuple[str, ...]] = {}
         for one in configuration.untranslated:
-            yield applied_evidence(format_subject(one.document), UNPROBED)
+            yield applied_evidence(format_subject(one.document), UNPROBED, self._during_load)
         if self._is_asked(Topic.SIDECAR_CERTIFICATES) and "mutual TLS" not in configuration.unproven:
             proxies, data_plane = self.prober.proxies(), data_plane_of(configuration)
             own = {
@@ -128,6 +133,13 @@ class Prover:
             yield from found_evidence(
                 self.configuration, proxies, counted, entry=entry, sent=sent, errors=errors, at_least=is_mixed
             )
+
+    def _read_decisions(self) -> Counter[str]:
+        """Return what the filters of all proxies have decided, where an object needs it that nothing proves."""
+        found = Counter[str]()
+        for name, page in self.prober.proxies().items() if self.configuration.untranslated else ():
+            found.update(ask_proxy(name, page, data_plane_of(self.configuration).decisions))
+        return found
 
     def _read_requests(self) -> Requests:
         return read_requests(data_plane_of(self.configuration), self.prober.proxies())

@@ -76,6 +76,10 @@ def outside_labels() -> Mapping[str, str]:
     return {"toy.example/inject": "disabled"}
 
 
+def decision_annotations() -> Mapping[str, str]:
+    return {}
+
+
 def pod_annotations() -> Mapping[str, str]:
     return {}
 

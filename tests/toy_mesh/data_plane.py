@@ -58,6 +58,9 @@ class ToyDataPlane:
     def handshakes(self, _page: RequestPage) -> dict[str, int]:
         return {}
 
+    def decisions(self, _page: RequestPage) -> dict[str, int]:
+        return {}
+
     def identities(self, _page: RequestPage) -> tuple[str, ...]:
         return ()
 

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.envoy.admin import decisions
 from bench.errors import InputError
 from bench.files.yaml_source import parse_documents
 from bench.k8s.connection import KindInfo
+from bench.meshes.istio.control_plane import decision_annotations, pod_annotations
 from bench.meshes.resolved import ResolvedScenario, resolve_file
 from bench.meshes.rewriting import Namespaces
 from bench.targets.cluster.preflight.permissions import OBJECTS, needs_of, needs_of_objects
 from bench.targets.cluster.refusals import format_refused_field
 from bench.targets.cluster.side_by_side import settle_obstacles
 from bench.verification.checks import mesh_checks, page_check
-from bench.verification.evidence import entered_evidence
+from bench.verification.evidence import applied_evidence, entered_evidence
 from bench.verification.questions import Answer
 from tests.moving import Object, move_documents, move_objects
 
@@ -221,7 +223,8 @@ def test_says_once_what_is_not_probed(tmp_path: Path) -> None:
     (remark,) = resolve(tmp_path, CUSTOM + "---\n" + LOGS).remarks
     assert (remark.code, remark.severity) == ("unprobed", "warning")
     applied = "AuthorizationPolicy ext-authz: applied, accepted by the control plane, not probed, and 1 more like it"
-    assert remark.detail == f"{tmp_path}/policies/a.yaml:1: {applied}"
+    note = "sidecars of all configurations count decisions"
+    assert remark.detail == f"{tmp_path}/policies/a.yaml:1: {applied}; {note}"
 
 
 @pytest.mark.parametrize(("counted", "ok"), [(100, True), (95, True), (94, False)])
@@ -322,3 +325,28 @@ def test_reports_wrong_field_of_the_universal_form_with_its_line(tmp_path: Path)
     assert str(raised.value).startswith(
         f"{tmp_path}/policies/a.yaml:10: spec.mtsl: unknown key 'mtsl'; did you mean mtls?"
     )
+
+
+def test_decisions_of_filters_are_added_up() -> None:
+    """By filter and decision, whatever listener they are of; counters of single rules are left out."""
+    names = {
+        "http.inbound_0.0.0.0_9080;.rbac.allowed": 3,
+        "http.inbound_0.0.0.0_9090;.rbac.allowed": 4,
+        "http.outbound.jwt_authn.denied": 2,
+        "http.inbound.rbac.policy.one.allowed": 9,
+        "cluster.rbac.upstream_rq_total": 1,
+    }
+    stats = {"stats": [{"name": name, "value": value} for name, value in names.items()]}
+    assert decisions(stats) == {"rbac.allowed": 7, "jwt_authn.denied": 2}
+    seen = applied_evidence("AuthorizationPolicy one", "applied", decisions(stats)).seen
+    assert seen == "applied; the proxies counted jwt_authn.denied 2, rbac.allowed 7"
+
+
+@pytest.mark.parametrize(("text", "counts"), [(CUSTOM, True), ("", False)])
+def test_all_sidecars_count_decisions_or_none(text: str, counts: bool, tmp_path: Path) -> None:
+    """Only for an object that nothing proves: the counters cost CPU."""
+    understood = CUSTOM.replace("CUSTOM, provider: {name: sample}", "DENY")
+    resolved = resolve(tmp_path, text or understood)
+    assert resolved.counts_decisions is counts
+    annotations = {**pod_annotations(), **(decision_annotations() if counts else {})}
+    assert ("jwt_authn" in annotations["sidecar.istio.io/statsInclusionRegexps"]) is counts

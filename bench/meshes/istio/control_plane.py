@@ -36,6 +36,7 @@ __all__ = [
     "TOOL",
     "admin",
     "base_objects",
+    "decision_annotations",
     "find_installed",
     "find_leftovers",
     "find_mismatches",
@@ -88,6 +89,11 @@ def outside_labels() -> Mapping[str, str]:
     return {"sidecar.istio.io/inject": "false"}
 
 
+_STATISTICS: Final = "sidecar.istio.io/statsInclusionRegexps"
+_ALWAYS_COUNTED: Final = (r".*\.ssl\.(versions|ciphers|curves)\..*", r".*\.upstream_cx_http[12]_total")
+_DECISIONS: Final = r".*\.(rbac|jwt_authn|fault|http_local_rate_limit|ext_authz)\..*"
+
+
 def pod_annotations() -> Mapping[str, str]:
     """Return the annotations of every pod with a sidecar: statistics that proofs need, in addition to Istio's few.
 
@@ -97,10 +103,14 @@ def pod_annotations() -> Mapping[str, str]:
     """
     return {
         "sidecar.istio.io/statsInclusionSuffixes": "ssl.handshake,upstream_rq_retry",
-        "sidecar.istio.io/statsInclusionRegexps": ",".join(
-            (r".*\.ssl\.(versions|ciphers|curves)\..*", r".*\.upstream_cx_http[12]_total")
-        ),
+        _STATISTICS: ",".join(_ALWAYS_COUNTED),
     }
+
+
+def decision_annotations() -> Mapping[str, str]:
+    """Return the annotation, in place of the one of `pod_annotations`, with which sidecars also count what their
+    filters decide about each request."""
+    return {_STATISTICS: ",".join((*_ALWAYS_COUNTED, _DECISIONS))}
 
 
 def sidecar_image(image: str, owner: str) -> SidecarImage:  # noqa: ARG001  # Istio needs no object for it

@@ -30,6 +30,7 @@ __all__ = [
     "TOOL",
     "admin",
     "base_objects",
+    "decision_annotations",
     "find_installed",
     "find_leftovers",
     "find_mismatches",
@@ -112,6 +113,11 @@ def pod_annotations() -> Mapping[str, str]:
     of two meshes or two clusters would not be comparable.
     """
     return {"kuma.io/sidecar-proxy-concurrency": "2"}
+
+
+def decision_annotations() -> Mapping[str, str]:
+    """Return nothing: Kuma's sidecars have all of Envoy's statistics."""
+    return {}
 
 
 def sidecar_image(image: str, owner: str) -> SidecarImage:

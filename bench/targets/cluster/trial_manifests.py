@@ -34,7 +34,8 @@ from bench.targets.cluster.scaling import scale_requests
 class TrialManifests:
     """One configuration in the namespace of `application`, with a pod in `outside`. `plane` is None without a mesh;
     `things` are the application's own objects; `gateway` are the objects that a gateway's pods are made from.
-    `replaced_sidecar` is how the sidecars get an image of this configuration, of which `policies` have the objects."""
+    `replaced_sidecar` is how the sidecars get an image of this configuration, of which `policies` have the objects.
+    `counts_decisions` is whether sidecars count what their filters decide, in all configurations or in none."""
 
     options: ClusterOptions
     load_place: LoadPlacement
@@ -45,6 +46,7 @@ class TrialManifests:
     policies: tuple[Object, ...]
     gateway: tuple[Object, ...]
     replaced_sidecar: SidecarImage | None = None
+    counts_decisions: bool = False
 
     @property
     def sidecar_image(self) -> str:
@@ -141,7 +143,9 @@ class TrialManifests:
         if self.plane is None or mesh is None:
             return {}
         replaced = self.replaced_sidecar.annotations if self.replaced_sidecar else {}
-        return {**self.plane.pod_annotations(), **worker_annotations(mesh, self.configuration.equalise), **replaced}
+        counted = self.plane.decision_annotations() if self.counts_decisions else {}
+        workers = worker_annotations(mesh, self.configuration.equalise)
+        return {**self.plane.pod_annotations(), **counted, **workers, **replaced}
 
 
 def build_trial_manifests(
@@ -185,6 +189,7 @@ def build_trial_manifests(
         policies=(*(thing for thing in written if not makes_pods(thing)), *(image.objects if image else ())),
         gateway=tuple(thing for thing in written if makes_pods(thing)),
         replaced_sidecar=image,
+        counts_decisions=resolved.counts_decisions,
     )
 
 
