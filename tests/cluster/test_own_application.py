@@ -134,4 +134,4 @@ def test_refuses_an_object_with_an_unknown_field(cluster: Cluster, tmp_path: Pat
     with assert_unchanged(cluster):
         job = run_job(tmp_path, scenario=[BASELINE], application=APPLICATION, load=LOAD)
     assert job.exit_code == 4, job.output
-    assert "the cluster does not accept Deployment front" in job.output
+    assert "the cluster does not accept the application:\nDeployment front: " in job.output

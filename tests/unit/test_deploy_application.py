@@ -177,7 +177,7 @@ def make_target(folder: Path, cluster: Kubelet, *things: Object) -> ClusterTarge
 def test_tries_every_object_before_the_run(tmp_path: Path) -> None:
     """What the API server does not accept is reported with file and line, before anything is created."""
     cluster = Kubelet(refused="db")
-    with pytest.raises(DeployError, match=r"does not accept StatefulSet db: shop/all.yaml:\d+: 422"):
+    with pytest.raises(DeployError, match=r"the application:\nStatefulSet db: shop/all.yaml:\d+: 422"):
         make_target(tmp_path, cluster, *THINGS).try_application()
     assert cluster.things == {}
     make_target(tmp_path, Kubelet(), *THINGS).try_application()

@@ -128,20 +128,23 @@ class ClusterTarget:
     def try_application(self) -> None:
         """Check whether the API server would accept every object of the application, before anything is installed: an
         unknown field or an invalid value is an error. The lock's namespace stands in for the run's, as for policies."""
+        refused: list[str] = []
         for one in self.resolved.configurations:
             names = replace(one.namespaces, runs=dict.fromkeys(one.namespaces.runs, LOCK_NAMESPACE.name))
             for moved in one.in_namespaces(names).moved_application:
-                self._retry(partial(self._try_object, moved))
+                self._retry(partial(self._try_object, moved, refused))
+        if refused:
+            raise DeployError("\n".join(["the cluster does not accept the application:", *dict.fromkeys(refused)]))
 
-    def _try_object(self, moved: Moved) -> None:
+    def _try_object(self, moved: Moved, refused: list[str]) -> None:
+        """Try one object; add why it is not accepted to `refused`."""
         try:
             self.cluster.apply(moved.value, dry_run=True)
         except ClusterError as error:
             if error.is_retryable:
                 raise
             document = replace(moved.document, file=self.resolved.shorten(Path(moved.document.file)))
-            refused = format_refused_field(document, str(error))
-            raise DeployError(f"the cluster does not accept {format_subject(document)}: {refused}") from error
+            refused.append(f"{format_subject(document)}: {format_refused_field(document, str(error))}")
 
     def _measured(self, plane: ControlPlane) -> tuple[ResolvedConfiguration, ...]:
         """Return the configurations with this mesh."""
