@@ -145,10 +145,10 @@ def test_claims_match_texts_and_lists(tmp_path: Path) -> None:
     """A claim may be one text or a list; nested claims are a path, audiences the claim `aud`."""
     rule = rule_of(
         tmp_path,
-        "{when: [{key: 'request.auth.claims[a][b]', values: [x]}, {key: request.auth.audiences, values: [y, 'z*']}]}",
+        "{when: [{key: 'request.auth.claims[a][b]', values: [x]}, {key: request.auth.audiences, values: [you, 'z*']}]}",
     )
     one = {"string_match": {"exact": "x"}}
-    some = {"or_match": {"value_matchers": [{"string_match": {"exact": "y"}}, {"string_match": {"prefix": "z"}}]}}
+    some = {"or_match": {"value_matchers": [{"string_match": {"exact": "you"}}, {"string_match": {"prefix": "z"}}]}}
     assert rule["principals"][0]["and_ids"]["ids"] == [
         claim("a", "b", value={"or_match": {"value_matchers": [{"list_match": {"one_of": one}}, one]}}),
         claim("aud", value={"or_match": {"value_matchers": [{"list_match": {"one_of": some}}, some]}}),
