@@ -3,6 +3,7 @@ Locust users of several classes: the recorded times can be compared with the sta
 """
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -27,11 +28,24 @@ _MOST_LOG = 2000  # characters: it ends with a line for each request's name
 LOCUSTFILE = """
 import http.client
 import itertools
+import json
 import time
+from pathlib import Path
 
-from locust import FastHttpUser, HttpUser, User, constant, task
+from locust import FastHttpUser, HttpUser, User, constant, events, task
 
 numbers = itertools.count()
+began_ns, response_ms = {}, {}
+
+
+@events.request.add_listener
+def keep(name, response_time, **_):
+    response_ms[name] = response_time
+
+
+@events.quit.add_listener
+def write(**_):
+    Path(__file__).with_name("own.json").write_text(json.dumps([began_ns, response_ms]))
 
 
 class Asking(User):
@@ -47,10 +61,12 @@ class Asking(User):
 
     @task
     def page(self):
-        self.ask()
+        path = self.path()
+        began_ns[path] = time.perf_counter_ns()
+        self.ask(path)
 
-    def ask(self):
-        self.client.get(self.path())
+    def ask(self, path):
+        self.client.get(path)
 
 
 class Http(Asking, HttpUser):
@@ -67,8 +83,8 @@ class Inheriting(Http):
 
 
 class Caught(Asking, FastHttpUser):
-    def ask(self):
-        with self.client.get(self.path(), catch_response=True) as response:
+    def ask(self, path):
+        with self.client.get(path, catch_response=True) as response:
             time.sleep(0.03)  # the event comes later than the answer
             response.success()
 
@@ -185,6 +201,22 @@ def load(
         child = subprocess.run(argv, cwd=ROOT, stdout=log, stderr=log, timeout=seconds + 60)
         log.seek(0)
         assert child.returncode == 0, log.read(_MOST_LOG)
+
+
+def compare_own(folder: Path) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return by class how much later than the client's own the recorded starts are, and how much longer than Locust's
+    `response_time` the recorded latencies are (ns), of the requests of tasks."""
+    samples, start = read_samples(folder), read_start(folder)
+    assert start is not None
+    began_ns, response_ms = json.loads((folder / "own.json").read_text("utf-8"))
+    rows: dict[str, list[tuple[int, int]]] = {}
+    for number, started_ns, latency_ns in zip(samples.name, samples.started_ns, samples.latency_ns, strict=True):
+        path = samples.names[number]
+        if path in began_ns:
+            late_ns = int(started_ns) + start.zero_ns - began_ns[path]
+            rows.setdefault(path.split("/")[1], []).append((late_ns, int(latency_ns) - round(response_ms[path] * 1e6)))
+    columns = {name: np.array(found, np.int64).T for name, found in rows.items()}
+    return {name: (starts, latencies) for name, (starts, latencies) in columns.items()}
 
 
 def compare(folder: Path, stamps: Stamps) -> dict[str, Compared]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.load.pacing import poisson_arrivals
-from tests.stamping import Compared, compare, load, run_stamping_server
+from tests.stamping import Compared, compare, compare_own, load, run_stamping_server
 
 pytestmark = pytest.mark.measures
 
@@ -29,13 +29,16 @@ class Loaded:
     """The results of a load with all classes."""
 
     by_class: dict[str, Compared]
+    own: dict[str, Any]
     account: dict[str, Any]
 
 
 def loaded(folder: Path, *, rate: float) -> Loaded:
     with run_stamping_server(PROCESSING_S) as stamps:
         load(folder, stamps, *CLASSES, users=USERS, seconds=SECONDS, rate=rate)
-        return Loaded(compare(folder, stamps), json.loads((folder / "generator.json").read_text("utf-8")))
+        return Loaded(
+            compare(folder, stamps), compare_own(folder), json.loads((folder / "generator.json").read_text("utf-8"))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,15 @@ def test_request_times_enclose_server_times(either: Loaded, name: str) -> None:
     assert np.median(found.received - found.started) < NEAR_MS * MS
     assert np.median(found.ended - found.sent) < NEAR_MS * MS
     assert PROCESSING_S * 1e3 <= np.median(found.ended - found.started) / MS < PROCESSING_S * 1e3 + 2 * NEAR_MS
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_recording_adds_nothing(either: Loaded, name: str) -> None:
+    """Latencies are Locust's response times, exactly, and starts are the client's own, for users of every class."""
+    starts_ns, added_ns = either.own[name]
+    assert len(starts_ns) > 10
+    assert not added_ns.any()
+    assert np.median(np.abs(starts_ns)) < 0.3 * MS
 
 
 @pytest.mark.parametrize("name", CLASSES)
