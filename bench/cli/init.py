@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--mesh", default="istio", show_default=True, help="The mesh to compare with none.")
+@click.option("--mesh", help="The mesh to compare with none. Default: the first that meshbench knows.")
 @click.option("--locustfile", type=click.Path(path_type=Path), help="Your Locust file, in or below the same folder.")
-def init(folder: Path, mesh: str, locustfile: Path | None) -> None:
+def init(folder: Path, mesh: str | None, locustfile: Path | None) -> None:
     """Write a scenario and an application.yaml for the manifests in FOLDER.
 
     They are written beside FOLDER, with comments on what was found and what is to be decided. No file is overwritten.
@@ -40,6 +40,7 @@ def init(folder: Path, mesh: str, locustfile: Path | None) -> None:
 
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; hint: give the folder of the application's manifests")
+    mesh = mesh or next(iter(MESHES))
     if mesh not in MESHES:
         raise InputError(f"--mesh: {explain_choice(mesh, tuple(MESHES))}")
     beside = folder.resolve().parent

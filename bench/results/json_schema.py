@@ -217,7 +217,7 @@ write one; [the glossary](glossary.md) explains each term.
 1. Copy a shipped one: `meshbench scenarios show {_EXAMPLE} > mine.yaml`. `meshbench scenarios` lists them all.
 2. Change it. The tables below list every key.
 3. Check it: `meshbench validate mine.yaml` prints every error with its line, and which target takes the scenario. With
-   `--target local` or `--target cluster` it fails where that target does not. `meshbench validate --mesh istio FOLDER`
+   `--target local` or `--target cluster` it fails where that target does not. `meshbench validate --mesh NAME FOLDER`
    checks manifests without a scenario.
 4. See what it would do: `meshbench plan --scenario ./mine.yaml`.
 5. Run it: `meshbench run --scenario ./mine.yaml`.
