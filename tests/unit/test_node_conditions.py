@@ -101,6 +101,7 @@ def test_deployment_reports_nodes_of_its_pods(
         outside="",
         options=options,
         sidecar_image="",
+        containers={},
     )
     deployed = ClusterDeployment(
         cluster=fake.cluster,

@@ -16,7 +16,7 @@ from bench.errors import (
     exit_code_of,
     note_leftovers,
 )
-from bench.meshes.resolved import resolve_stored
+from bench.meshes.resolved import ResolvedScenario, resolve_stored
 from bench.results.records import RunRecord
 from bench.results.store import RunFolder, read_record, read_run, write_record
 from bench.run.session import _record_end, interleave
@@ -43,9 +43,9 @@ def fake() -> FakeCluster:
 def _opened(fake: FakeCluster) -> Any:
     """The target of a run that installs nothing by itself."""
     run = cast("RunRecord", SimpleNamespace(run_id=RUN, scenario=SimpleNamespace(isolation="full")))
-    unused = cast("Any", None)
+    unused, resolved = cast("Any", None), cast("ResolvedScenario", SimpleNamespace(configurations=()))
     return open_target(
-        fake.cluster, options(), run=run, resolved=unused, journal=unused, watch=CancelToken(), load_place=unused
+        fake.cluster, options(), run=run, resolved=resolved, journal=unused, watch=CancelToken(), load_place=unused
     )
 
 
