@@ -14,6 +14,7 @@ from bench.units import parse_duration
 
 if TYPE_CHECKING:
     from bench.cli.plan_text import ClusterPlan
+    from bench.load.locustfile_check import Inspection
     from bench.meshes.resolved import ResolvedScenario
     from bench.scenario.model import Scenario
     from bench.scenario.plan import Plan
@@ -95,6 +96,35 @@ def read_scenario(name: str, changes: dict[str, Any]) -> "ResolvedScenario":
     from bench.scenario.overrides import Overrides
 
     return resolve_scenario(name, Overrides(**changes))
+
+
+def check_load(
+    resolved: "ResolvedScenario", source: str | None = None, *, given: Given | None = None
+) -> "Inspection | None":
+    """Check the Locust file of a scenario before anything starts, see `check_locustfile`; print a warning where only
+    the load's own image can have what it imports. `source` is the scenario's name or path, None for a run that is
+    resumed; `given` are the cluster's options of a run. Raises InputError."""
+    from bench.load.locustfile_check import check_locustfile
+    from bench.scenario.loader import locate_in_scenario
+
+    on_cluster, own_image = given is not None and "context" in given, _has_load_image(resolved, given)
+    try:
+        found = check_locustfile(resolved, on_cluster=on_cluster, own_image=own_image)
+    except InputError as error:
+        raise InputError(locate_in_scenario(error.problems, source) if source else error.problems) from None
+    for one in found.findings if found else ():
+        click.echo(f"warning: load.locustfile: {one.message}; hint: the load's image has to have it", err=True)
+    return found
+
+
+def _has_load_image(resolved: "ResolvedScenario", given: Given | None) -> bool:
+    """Return whether the load of a run with these options, or without any of some run, may have an image of its own."""
+    if given is not None and "context" not in given:
+        return False  # on this machine there are no images
+    from bench.scenario.versions import LOAD
+
+    options = (str(one).partition("=")[0] for one in (given or {}).get("images", ()))
+    return LOAD in (*resolved.scenario.application.images, *options)
 
 
 def draw_plan(scenario: "Scenario") -> "Plan":

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis.stats import minimum_detectable_effect, paired_detectable_effect
 from bench.application.replacements import Replacement
+from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document
 from bench.meshes.equalise import format_equalised
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
@@ -21,10 +22,14 @@ from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
 from bench.units import format_change, format_counted, format_duration
 
+if TYPE_CHECKING:
+    from bench.load.locustfile_check import Inspection
+
 # Run-to-run standard deviations of ln P95: a quiet dedicated machine, an ordinary one, a shared one with 10 s windows.
 SPREADS = (0.02, 0.05, 0.10)
 # Standard deviations of the ln P95 ratio of blocks, as measured on two shared cores.
 BLOCK_SPREADS = (0.05, 0.08, 0.14)
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ def format_plan(
             *(elsewhere.lines if elsewhere else _format_processes(resolved)),
             *([f"equalised in all meshes: {format_equalised(scenario.equalise)}"] if scenario.equalise else []),
             *format_own_parts(resolved),
+            *format_locust(resolved),
             *_format_rewrites(rewrites),
             "comparisons, P95 first:",
             *(_format_comparisons(scenario) or ["  none: there is no reference"]),
@@ -151,6 +157,43 @@ def _list_own_parts(resolved: ResolvedScenario) -> dict[str, Any]:
     }
 
 
+def format_locust(resolved: ResolvedScenario, found: "Inspection | None" = None) -> Iterator[str]:
+    """Yield what the Locust file gets from the scenario, and which files travel with it; and what Locust has `found` in
+    it. Nothing for a shipped file that gets nothing."""
+    load, locust = resolved.scenario.load, resolved.inputs.locust
+    is_shipped = locust.locustfile.is_relative_to(find_shipped("locustfiles"))
+    options = (f"--{name}" if value is True else f"--{name}={value}" for name, value in load.options.items())
+    parts = {
+        "user classes": found.users if found else (),
+        "options that it declares": found.options if found else (),
+        "options": options,
+        "variables": (f"{name} {'' if one.is_secret else '= '}{one}" for name, one in load.env.items()),
+        "tags": load.tags,
+        "excluded tags": load.exclude_tags,
+        "files that travel with it": () if is_shipped else locust.helpers,
+        "left out": () if is_shipped else (f"{one.name} ({one.why})" for one in locust.left_out),
+    }
+    lines = [f"  {title}: {_shorten(words)}" for title, each in parts.items() if (words := [*each])]
+    if lines:
+        yield f"{locust.locustfile.name}:"
+        yield from lines
+
+
+def _shorten(words: Sequence[str]) -> str:
+    """Join words with commas, of a long list the first ones."""
+    more = f" and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""
+    return f"{', '.join(words[:_MOST_LISTED])}{more}"
+
+
+def _list_locust(resolved: ResolvedScenario) -> dict[str, Any]:
+    """Return the files of the Locust file's folder for programs; the scenario has the rest."""
+    locust = resolved.inputs.locust
+    return {
+        "files": [name for name, _ in locust.files],
+        "left_out": [asdict(one) for one in locust.left_out],
+    }
+
+
 def _format_rewrites(rewrites: Sequence[Rewrite]) -> Iterator[str]:
     """Yield each name once, with the files and lines that have it."""
     if not rewrites:
@@ -186,6 +229,7 @@ def format_plan_json(
             "own": _list_own_parts(resolved),
             "left_out": list(resolved.list_left_out()),
             "mentions": [asdict(one) for one in resolved.list_mentions()],
+            "locust": _list_locust(resolved),
             "detectable": [
                 {"spread": spread, "effect": effect} for spread, effect in list_detectable_effects(scenario)
             ],

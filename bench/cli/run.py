@@ -11,6 +11,7 @@ from bench.cli.options import (
     SCENARIO_FLAGS,
     Duration,
     Folder,
+    check_load,
     choose_backend,
     cluster_options,
     draw_plan,
@@ -61,6 +62,7 @@ def run(
         resolved = resolve_stored(record.scenario, resume)
     else:
         resolved = read_scenario(str(name), changes)
+    check_load(resolved, name, given=flags)
     with choose_backend(flags, resolved, resumed=resume) as backend:
         resolved = backend.settle(resolved)
         _check_backend(backend, resolved.scenario, output)

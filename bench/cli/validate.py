@@ -36,21 +36,30 @@ def validate(*, files: tuple[Path, ...], target: str, mesh: str | None) -> None:
     """Check scenario files and their manifests; print every error as file:line: path: message.
 
     For a valid file, print which target takes it, and why the other one does not; what of the manifests is not applied;
-    and what single configurations replace of the application. With --mesh, check files or folders of manifests.
+    what single configurations replace of the application; and what belongs to the Locust file, which Locust loads once
+    without any load. With --mesh, check files or folders of manifests.
     """
     if mesh is not None:
         _validate_manifests(files, mesh, target)
         return
-    from bench.meshes.resolved import try_resolve
+    from bench.cli.options import check_load
+    from bench.cli.plan_text import format_locust
+    from bench.meshes.resolved import name_source, try_resolve
 
     tried = [(file, *try_resolve(file)) for file in files]
     problems = [problem for _, _, found in tried for problem in found]
     judged = [(file, one, find_obstacles(one)) for file, one, _ in tried if one is not None]
     problems += [problem for _, _, obstacles in judged for problem in list_refusals(obstacles, target)]
+    inspected = {}
+    for file, one, _ in judged:
+        try:
+            inspected[file] = check_load(one, name_source(file))
+        except InputError as error:
+            problems += error.problems
     if problems:
         raise InputError(problems)
     for file, one, obstacles in judged:
-        click.echo("\n".join(_format_scenario(file, one, obstacles)))
+        click.echo("\n".join((*_format_scenario(file, one, obstacles), *format_locust(one, inspected[file]))))
 
 
 def find_obstacles(resolved: "ResolvedScenario") -> Obstacles:

@@ -115,13 +115,8 @@ def _explain_exclusion(path: Path, others: Collection[Path]) -> str:
         return "hidden"
     if path.name == "__pycache__" or path.suffix in _COMPILED:
         return "compiled"
-    if Path(os.path.realpath(path)) in others:
-        return "named elsewhere in the scenario"
-    if path.is_dir():
-        return _explain_folder(path)
-    if path.name in _SETTINGS:
-        return "settings of Locust, which the scenario has"
-    return _explain_file(path) if path.is_file() else ""
+    why = _explain_folder(path) if path.is_dir() else _explain_file(path) if path.is_file() else ""
+    return why or ("named elsewhere in the scenario" if Path(os.path.realpath(path)) in others else "")
 
 
 def _explain_folder(path: Path) -> str:
@@ -133,7 +128,9 @@ def _explain_folder(path: Path) -> str:
 
 
 def _explain_file(path: Path) -> str:
-    """Return what meshbench itself has in a file, which changes without any change of the load."""
+    """Return what a file is for that Locust, or meshbench, reads for itself: it changes without the load."""
+    if path.name in _SETTINGS:
+        return "settings of Locust, which the scenario has"
     if is_definition(path):
         return "application"
     if path.suffix.lower() in SUFFIXES and all(key.search(_read_head(path)) for key in _SCENARIO):

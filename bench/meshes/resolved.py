@@ -553,7 +553,12 @@ def _read_converted(file: Path, *, read: Read, convert: Callable[[Document], Doc
 
 def resolve_file(file: Path) -> ResolvedScenario:
     """Load a scenario from this file, whatever its name. Raises InputError with all problems."""
-    return resolve_scenario(str(file) if "/" in str(file) else f"./{file}", NO_OVERRIDES)
+    return resolve_scenario(name_source(file), NO_OVERRIDES)
+
+
+def name_source(file: Path) -> str:
+    """Return the path by which a file is no name of a shipped scenario."""
+    return str(file) if "/" in str(file) else f"./{file}"
 
 
 def try_resolve(file: Path) -> tuple[ResolvedScenario | None, tuple[Problem, ...]]:

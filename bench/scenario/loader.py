@@ -1,7 +1,7 @@
 """Load scenarios: find the file, apply the command line's overrides, validate, and find the files that it names."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -137,6 +137,15 @@ def _locate_problem(error: InvalidField, document: Document, changes: tuple[Chan
         if is_given or is_parent:
             return change.problem(error.message)
     return document.problem(error.loc, error.message)
+
+
+def locate_in_scenario(problems: Iterable[Problem], source: str) -> tuple[Problem, ...]:
+    """Give problems that have only a key of a scenario the line of it; `source` is the scenario's name or path."""
+    document = _read_document(find_scenario(source))
+    return tuple(
+        document.problem(tuple(one.path.split(".")), one.message) if one.path and not one.file else one
+        for one in problems
+    )
 
 
 _MANIFESTS = "manifests"

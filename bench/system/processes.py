@@ -214,20 +214,22 @@ def run_tool(argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.Compl
 
 
 def run_limited(
-    argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, most_bytes: int
+    argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, most_bytes: int, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a tool in this environment alone, and return its output, whatever its exit code.
 
     Raises OSError when it cannot be started, does not end within `timeout_s`, or prints more than `most_bytes`. It and
-    what it started are ended then, and when this process is interrupted.
+    what it started are ended in any case, also when this process is interrupted.
     """
+    mark = f"tool-{secrets.token_hex(4)}"  # in place of a run's id: what it starts may leave its session
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env=dict(env),
+            env={**env, RUN_ID_VARIABLE: mark},
+            cwd=cwd,
             start_new_session=True,
             preexec_fn=lambda: _limit_child(most_bytes),  # noqa: PLW1509  # two calls; this program has one thread
         )
@@ -239,6 +241,7 @@ def run_limited(
             process.kill()
             process.wait()
             _end_session(process.pid)
+            end_strays(mark, {})
         sizes = [stream.seek(0, os.SEEK_END) for stream in (out, err)]
         if max(sizes) >= most_bytes:
             raise OSError(f"{argv[0]} printed more than {most_bytes // 1024 // 1024} MiB")

@@ -15,6 +15,7 @@ import pytest
 from bench.analysis.resource_usage import measure_processes
 from bench.errors import BadAnswerError, DeployError
 from bench.files.folders import find_shipped
+from bench.files.locust_folder import find_locust_folder
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import add_run_labels
@@ -22,11 +23,12 @@ from bench.load.generator import LoadSpec, RunningLoad
 from bench.load.raw_samples import list_raw_files, read_samples
 from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.resources import read_resources
+from bench.scenario.load_settings import EnvironmentValue
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.timing import Timing
 from bench.targets.cluster.kubelet import kubelet_usage
 from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
-from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, load_objects, uid_for
+from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, fill_secret, load_objects, uid_for
 from bench.targets.cluster.load.transfer import PodFiles
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import open_relay
@@ -58,6 +60,40 @@ class Greedy(FastHttpUser):
         self.client.get("/productpage")
         if self.environment.stats.total.num_requests > 50:
             self.kept.append(b"x" * (64 << 20))
+"""
+
+
+# A Locust file that ends at its import, or writes nothing, unless everything that belongs to it is there.
+HELPED = """
+import os
+from pathlib import Path
+
+from locust import FastHttpUser, constant, events, tag, task
+
+from shop.names import NAMES
+
+assert Path("data/large.bin").stat().st_size == 2 << 20
+assert os.access("tool.sh", os.X_OK)
+assert os.environ["TOKEN"] == "s3cret-of-the-shop"
+assert os.environ["PRICE"] == "$(HOME) $5"
+Path("written").write_text("the folder is this load's own")
+
+@events.init_command_line_parser.add_listener
+def options(parser):
+    parser.add_argument("--region", required=True)
+
+class Helped(FastHttpUser):
+    wait_time = constant(0.1)
+
+    @tag("read")
+    @task
+    def page(self):
+        assert self.environment.parsed_options.region == "$(HOME)"
+        self.client.get("/productpage", name=NAMES[0])
+
+    @task
+    def never(self):
+        self.client.get("/productpage", name="not tagged")
 """
 
 
@@ -142,7 +178,7 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool =
     refs = [ref_of(thing) for thing in things]
     try:
         for thing in things:
-            cluster.apply(add_run_labels(thing, "load", run_id="t-load", now=datetime.now(UTC)))
+            cluster.apply(add_run_labels(fill_secret(thing, order), "load", run_id="t-load", now=datetime.now(UTC)))
         _wait_ready(cluster, namespace, NAME)
         yield
     finally:
@@ -280,6 +316,39 @@ def test_load_continues_without_an_api_server(
     assert len(away) > 10
     [warning] = generator_of(load).issues()
     assert "the API server was away during the load for" in warning.detail
+
+
+def test_what_belongs_to_the_locustfile_reaches_the_pod(
+    cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules in subfolders, a file larger than a ConfigMap, modes, options, tags and variables, of which one is in a
+    Secret; Kubernetes expands nothing in them."""
+    monkeypatch.setenv("CI_TOKEN", "s3cret-of-the-shop")
+    files = {"mine.py": HELPED, "shop/__init__.py": "", "shop/names.py": "NAMES = ['jane']", "tool.sh": "#!/bin/sh"}
+    for name, text in files.items():
+        (tmp_path / "beside" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "beside" / name).write_text(text, "utf-8")
+    (tmp_path / "beside" / "tool.sh").chmod(0o755)
+    (tmp_path / "beside" / "data").mkdir()
+    (tmp_path / "beside" / "data" / "large.bin").write_bytes(secrets.token_bytes(2 << 20))
+    found = find_locust_folder(tmp_path / "beside" / "mine.py")
+    order = replace(
+        order,
+        locustfile=found.locustfile,
+        helpers=found.helpers,
+        options={"region": "$(HOME)"},
+        tags=("read",),
+        env={"TOKEN": EnvironmentValue(env="CI_TOKEN"), "PRICE": EnvironmentValue(value="$(HOME) $5")},
+    )
+    with waiting_pod(cluster, namespace, order):
+        load = start_load_in(cluster, namespace, order, tmp_path)
+        tick_for(load, 5)
+        outcome = load.finish()
+    assert outcome.issues == ()
+    assert outcome.samples.names == ("jane",)
+    assert outcome.samples.ok.all()
+    assert len(outcome.samples) > 10
+    assert "s3cret" not in (tmp_path / "load.log").read_text("utf-8")
 
 
 def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.errors import ClusterError, ErrorKind, RefusedError, exit_code_of
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.ownership import OURS
 from bench.k8s.wait import wait_for
@@ -21,6 +21,7 @@ from bench.meshes.istio.install import render
 from bench.meshes.resolved import resolve_scenario
 from bench.scenario.overrides import Overrides
 from bench.system.cancellation import CancelToken
+from bench.targets.cluster.load.pod import VARIABLES
 from bench.targets.cluster.options import ClusterOptions
 from bench.targets.cluster.preflight.cluster import examine_admission, examine_dangling
 from bench.targets.cluster.preflight.examination import examine_cluster
@@ -105,6 +106,27 @@ def test_shipped_roles_grant_every_required_right(account: As) -> None:
     with account("run", "install") as mine:
         (finding,) = examine_permissions(mine, needs_of(MESHES, install=True))
     assert finding.status == "ok"
+
+
+def test_run_role_may_write_the_secret_of_the_load_alone(account: As) -> None:
+    """A Secret of any other name is neither written nor read, in a namespace of the run's own."""
+    namespace = f"t-secret-{secrets.token_hex(3)}"
+    made: dict[str, Object] = {
+        name: {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
+        for name in (VARIABLES, "other")
+    }
+    with account("run") as mine:
+        mine.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        try:
+            mine.apply(made[VARIABLES])
+            assert mine.get(ref_of(made[VARIABLES])) is not None
+            with pytest.raises(ClusterError) as written:
+                mine.apply(made["other"])
+            with pytest.raises(ClusterError) as read:
+                mine.get(ref_of(made["other"]))
+            assert {written.value.kind, read.value.kind} == {ErrorKind.FORBIDDEN}
+        finally:
+            mine.delete(Ref("v1", "Namespace", namespace))
 
 
 def test_run_role_may_not_install(account: As) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.local.locust import make_load_environment
+from bench.load.environment import make_load_environment
 from tests import command
 
 pytestmark = pytest.mark.measures

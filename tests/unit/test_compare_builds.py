@@ -24,6 +24,7 @@ from bench.analysis.builds import (
     subtract,
     subtract_runs,
 )
+from bench.analysis.conditions import find_condition_differences
 from bench.analysis.contrast import Side, read_values
 from bench.analysis.history import read_conditions
 from bench.analysis.run_summary import order_blocks, summarise
@@ -33,6 +34,7 @@ from bench.errors import InputError, InvalidMeasurementError, RegressionError
 from bench.report.builds import describe, format_lines, format_markdown, make_error, write_junit
 from bench.results.records import ClusterRecord
 from bench.results.store import StoredRun, read_run, write_record
+from bench.scenario.load_settings import EnvironmentValue
 from tests.factory import ConfigSpec, RunSpec, make_run
 from tests.issues import issue
 
@@ -213,6 +215,19 @@ def test_refuses_other_conditions(make: Make, base: StoredRun) -> None:
     with pytest.raises(InputError, match="measure both in the same place"):
         compare_builds([base], [other], fail_on="slower", force=True)
     assert format_lines(compare_builds([base], [other], force=True)).startswith("DIFFERENT CONDITIONS: load of")
+
+
+def test_place_of_an_unrecorded_value_is_no_condition(make: Make, base: StoredRun) -> None:
+    """Two CI jobs may keep the same token under different names; another literal value is another load."""
+
+    def with_env(**value: str) -> StoredRun:
+        load = base.record.scenario.load.model_copy(update={"env": {"TOKEN": EnvironmentValue(**value)}})
+        scenario = base.record.scenario.model_copy(update={"load": load})
+        return replace(base, record=base.record.model_copy(update={"scenario": scenario}))
+
+    here, there, literal = with_env(env="MINE"), with_env(file="/run/token"), with_env(value="x")
+    assert find_condition_differences(here, there) == ()
+    assert any(text.startswith("load of ") for text in find_condition_differences(here, literal))
 
 
 def test_builds_may_differ(make: Make, base: StoredRun) -> None:

@@ -1,17 +1,24 @@
 """What travels with a Locust file: its folder, without what has another purpose, up to a limit."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from bench.cli.plan_text import format_locust, format_plan_json
 from bench.errors import InputError
 from bench.files import locust_folder
 from bench.files.locust_folder import LeftOut, find_locust_folder
-from bench.scenario.loader import find_inputs, find_stored_inputs, load_scenario
+from bench.load.locustfile_check import Inspection
+from bench.meshes.resolved import resolve_file, resolve_scenario
+from bench.scenario.loader import NO_OVERRIDES, find_inputs, find_stored_inputs, load_scenario
+from bench.scenario.plan import make_plan
 
 USERS = "from locust import HttpUser\n"
+POLICY = '{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "a"}, "spec": {}}'
 
 
 def write(folder: Path, files: Mapping[str, str]) -> Path:
@@ -100,15 +107,15 @@ def test_too_large_folder_names_its_largest_files(
         find_locust_folder(locustfile)
 
 
-def write_scenario(folder: Path, locustfile: str) -> str:
+def write_scenario(folder: Path, locustfile: str, **load: Any) -> str:
     """Write a scenario beside its Locust file, with a folder of policies and a file for a variable."""
     content = {
         "name": "mine",
         "title": "Mine",
-        "load": {"locustfile": locustfile, "env": {"TOKEN": {"file": "token.txt"}}},
+        "load": {"locustfile": locustfile, "env": {"TOKEN": {"file": "token.txt"}}, **load},
         "configurations": [{"name": "istio", "mesh": "istio", "manifests": ["policies"]}],
     }
-    (folder / "mine.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    (folder / "mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
     return str(folder / "mine.yaml")
 
 
@@ -124,6 +131,33 @@ def test_run_keeps_what_travels(tmp_path: Path) -> None:
     assert stored.locustfile == tmp_path / "run" / "locust" / "readers.py"
     assert stored.helpers == ("data/run.sh", "shop.py")
     assert (stored.locustfile.parent / "data" / "run.sh").stat().st_mode & 0o777 == 0o750
+
+
+def test_plan_lists_what_the_locustfile_gets(tmp_path: Path) -> None:
+    """`plan` and `validate` list what travels, what is left out and why, and what the scenario gives; the source of an
+    unrecorded value, not the value."""
+    write(tmp_path, {"shop.py": "", "policies/a.json": POLICY, "token.txt": "s3cret"})
+    (tmp_path / "results" / "one").mkdir(parents=True)
+    (tmp_path / "results" / "one" / "run.json").write_text("{}")
+    path = write_scenario(tmp_path, "readers", options={"region": "eu", "quiet": True}, tags=["read", "buy"])
+    resolved = resolve_file(Path(path))
+    variable = f"  variables: TOKEN from the file {tmp_path}/token.txt"
+    given = ["  options: --region=eu, --quiet", variable, "  tags: read, buy"]
+    elsewhere = "named elsewhere in the scenario"
+    left_out = f"mine.yaml (scenario), policies ({elsewhere}), results (results of runs), token.txt ({elsewhere})"
+    files = ["  files that travel with it: shop.py", f"  left out: {left_out}"]
+    assert [*format_locust(resolved)] == ["readers.py:", *given, *files]
+    found = Inspection(users=("Reader",), options=("quiet", "region"))
+    has = ["  user classes: Reader", "  options that it declares: quiet, region"]
+    assert [*format_locust(resolved, found)] == ["readers.py:", *has, *given, *files]
+    plan = json.loads(format_plan_json(resolved, make_plan(resolved.scenario, 1)))
+    assert plan["locust"]["files"] == ["readers.py", "shop.py"]
+    assert {"name": "results", "why": "results of runs"} in plan["locust"]["left_out"]
+
+
+def test_shipped_locustfile_has_nothing_to_list() -> None:
+    """A plan of a shipped scenario is as short as it was."""
+    assert [*format_locust(resolve_scenario("smoke", NO_OVERRIDES))] == []
 
 
 def test_only_the_locustfiles_own_folder_travels(tmp_path: Path) -> None:

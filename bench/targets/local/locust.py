@@ -1,8 +1,5 @@
 """Run Locust as a process of this machine: it shares the monotonic clock, and writes into the trial's folder."""
 
-import os
-import re
-import site
 import sys
 import tempfile
 import time
@@ -14,6 +11,7 @@ from pathlib import Path
 from bench.envoy.addresses import HOST, free_ports
 from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
+from bench.load.environment import make_load_environment
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, CpuUse, LoadSpec, RunningLoad
 from bench.load.raw_samples import HOLD, is_held, read_start, read_valid_account, write_hold
 from bench.load.recorded import Start
@@ -25,11 +23,6 @@ from bench.scenario.load_settings import read_environment
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import Launcher, Process
 
-# Settings that change how a client runs, or where it sends: the load uses this machine's loopback without a proxy.
-_SETTINGS = re.compile(
-    r"(LOCUST|GEVENT|OTEL|XDG|PYTHON|SSL)_?.*|(HTTPS?|ALL|NO)_PROXY|NETRC|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
-)
-_KEPT_SETTINGS = ("PYTHONPATH", "PYTHONHOME")
 _NOT_YET = Start(0, 0.0)
 
 
@@ -167,13 +160,3 @@ def make_local_argv(spec: LoadSpec, folder: Path) -> list[str]:
     port = str(free_ports(["master"])["master"])
     bound = ["--master-bind-host", HOST, "--master-bind-port", port]
     return [*argv, *bound, "--master-host", HOST, "--master-port", port]
-
-
-def make_load_environment(home: Path) -> dict[str, str | None]:
-    """Return the changes of the environment that remove the user's settings, credentials and proxies.
-
-    Locust reads settings from its environment, its folder and its home (`.locust.conf`); its clients read proxies and
-    the home's `.netrc`. Packages that are installed for the user alone are still found.
-    """
-    users = {name: None for name in os.environ if _SETTINGS.fullmatch(name) and name not in _KEPT_SETTINGS}
-    return {**users, "HOME": str(home), "PYTHONUSERBASE": site.getuserbase()}
