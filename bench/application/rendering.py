@@ -4,6 +4,7 @@ A rendered folder has one file, which a run's folder keeps like any other manife
 """
 
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -30,7 +31,7 @@ _CHART: Final = "Chart.yaml"
 _BASES: Final = ("resources", "bases", "components")
 _PLUGINS: Final = ("generators", "transformers", "validators", "helmCharts", "helmChartInflationGenerator")
 _FILES: Final = ("configurations", "crds", "env", "envs", "files", "path", "patchesStrategicMerge", "valuesFile")
-_REMOTE: Final = ("://", "git::", "git@", "github.com", ".git", "?ref=")
+_REMOTE: Final = re.compile(r"://|^git::|^git@|github\.com|\.git(?=$|[/?])|\?ref=")  # what kustomize would clone
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def _find_remote_files(document: Document, value: Any, loc: tuple[str | int, ...
 
 
 def _is_remote(entry: object) -> bool:
-    return any(part in str(entry) for part in _REMOTE)
+    return _REMOTE.search(str(entry)) is not None
 
 
 def _check_chart(folder: Path) -> Iterator[Problem]:

@@ -120,6 +120,7 @@ def test_empty_output_is_an_error(tmp_path: Path, use: Any) -> None:
         ("resources: [https://example.org/a.yaml]\n", "resources[0]: https://example.org/a.yaml is no file or folder"),
         ("resources: ['github.com/a/b//c?ref=v1']\n", "resources[0]: github.com/a/b//c?ref=v1 is no file or folder"),
         ("bases: ['git@example.org:a/b']\n", "bases[0]: git@example.org:a/b is no file or folder here"),
+        ("resources: [inner.git/x]\n", "resources[0]: inner.git/x is no file or folder here"),
         ("components: [example.org/a/b]\n", "components[0]: example.org/a/b is no file or folder here"),
         ("resources: [inner]\n", "inner/kustomization.yaml:1: resources[0]: ssh://x/y is no file or folder"),
         ("patches: [{path: 'https://x/p.yaml'}]\n", "patches[0].path: https://x/p.yaml is not fetched"),
@@ -132,6 +133,7 @@ def test_refuses_what_a_kustomization_would_fetch(tmp_path: Path, use: Any, text
     """Before the tool is started, also in a base of the base."""
     tool = use(Tool(("kustomize",), STRICT))
     files = {"base/kustomization.yaml": text, "base/inner/kustomization.yaml": "resources: ['ssh://x/y']\n"}
+    files["base/inner.git/x/kustomization.yaml"] = "resources: []\n"
     path = write(tmp_path, files, "base")
     assert expected in "\n".join(messages(path))
     assert tool.started == []
@@ -141,7 +143,8 @@ def test_addresses_in_values_are_no_files(tmp_path: Path, use: Any) -> None:
     """A literal of a ConfigMap and an inline patch may have an address."""
     tool = use(Tool(("kustomize",), STRICT))
     text = "configMapGenerator: [{name: a, literals: ['u=https://x']}]\npatches: [{patch: 'a: http://x'}]\n"
-    write(tmp_path, {"base/kustomization.yaml": text}, "base")
+    files = {"base/kustomization.yaml": f"{text}resources: [../app.gitops/a.yaml]\n", "app.gitops/a.yaml": STRICT}
+    write(tmp_path, files, "base")
     rendering.render(tmp_path / "base")
     assert len(tool.started) == 1
 
