@@ -297,6 +297,17 @@ class Application:
         return (*self.workloads, self.gateway.workload if self.gateway else self.client)
 
     @property
+    def stand_ins(self) -> Mapping[str, str]:
+        """The workloads with an identity, by that, for which another pod can stand in: a DaemonSet would take a pod with
+        its labels for one of its own, and delete it."""
+        return {one.identity: one.name for one in self.everyone if one.kind != "DaemonSet"}
+
+    @property
+    def askable_hops(self) -> tuple[Hop, ...]:
+        """The known calls of workloads for which another pod can stand in, and of the load."""
+        return tuple(one for one in self.hops if self.workload(one.caller).kind != "DaemonSet")
+
+    @property
     def protected(self) -> tuple[Workload, ...]:
         """All workloads that policies may select: the application's and the gateway."""
         return (*self.workloads, self.gateway.workload) if self.gateway else self.workloads

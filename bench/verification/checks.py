@@ -70,7 +70,7 @@ def page_check(configuration: ResolvedConfiguration) -> Check:
 
 def baseline_checks(application: Application) -> Iterator[Check]:
     """Yield the checks without a mesh: on each hop the service itself answers."""
-    for hop in application.hops:
+    for hop in application.askable_hops:
         status = application.status_of(hop.callee)
         yield Check(Question(hop.caller, hop.callee), partial(no_proxy_evidence, hop, status))
 
@@ -87,7 +87,7 @@ def mesh_checks(
     """
     as_caller, application = Topic.CALLER_CERTIFICATES not in omitted, configuration.deployed
     unproven = configuration.unproven
-    for hop in application.hops if "requests" not in unproven else ():
+    for hop in application.askable_hops if "requests" not in unproven else ():
         outcome = configuration.outcome(hop.caller, hop.callee)
         status = HTTPStatus.FORBIDDEN if outcome.needs_token else application.status_of(hop.callee)
         judge = partial(proxied_evidence, hop, status, data_plane_of(configuration))
@@ -125,7 +125,7 @@ def tls_checks(
     application, ids, tls = configuration.deployed, configuration.ids, configuration.wire.tls
     called = [workload for workload in application.workloads if application.find_service(workload)]
     secured = [workload.name for workload in called if configuration.is_secured(workload)]
-    for hop in (hop for hop in application.hops if hop.callee in secured):
+    for hop in (hop for hop in application.askable_hops if hop.callee in secured):
         question = Question(hop.caller if as_caller else OUTSIDE, hop.callee, tls=True)
         expected = (ids[hop.caller], ids[hop.callee])
         yield Check(question, partial(mtls_evidence, hop, expected, tls=tls, own=own.get(hop.caller, ())))
@@ -152,8 +152,10 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
     if configuration.unproven:
         return
     application = configuration.deployed
-    names = {workload.identity: workload.name for workload in application.everyone}
+    names = application.stand_ins
     for probe in configuration.probes:
+        if probe.caller is not None and probe.caller not in names:
+            continue  # no pod can send it
         if application.find_service(application.workload(probe.workload)) is None:
             continue  # no Service has a name by which any workload calls it
         caller = OUTSIDE if probe.caller is None else names[probe.caller]

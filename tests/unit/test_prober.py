@@ -218,3 +218,11 @@ def test_a_service_of_another_namespace_is_called_by_its_full_name() -> None:
     objects = probe_objects(application, ["ratings", "details"], image="locust:1")
     spaces = {one["metadata"]["name"]: one["metadata"]["namespace"] for one in objects if one["kind"] == "Pod"}
     assert spaces == {"probe-ratings": "db-1", "probe-details": "run-1"}
+
+
+def test_no_pod_stands_in_for_a_daemon_set() -> None:
+    """Its controller would take a pod with its labels for one of its own, and delete it."""
+    daemons = tuple(replace(one, kind="DaemonSet") if one.name == "reviews" else one for one in APPLICATION.workloads)
+    application = replace(APPLICATION, workloads=daemons)
+    probes = [Probe("p", "ratings", "bookinfo-reviews", "GET", "/ratings/0", 200)]
+    assert find_callers(application, probes) == ("locust", "productpage")

@@ -26,10 +26,10 @@ _WEEK_S: Final = 7 * 24 * 3600
 def find_callers(application: Application, probes: Iterable[Probe], own: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the callers of the application's own calls, those of the probes, and the scenario's `own` ones, all with a
     pod inside the mesh."""
-    names = {workload.identity: workload.name for workload in application.everyone}
-    probing = (names[probe.caller] for probe in probes if probe.caller is not None)
+    names, hops = application.stand_ins, application.askable_hops
+    probing = (names[probe.caller] for probe in probes if probe.caller in names)
     inside = (caller for caller in own if caller != OUTSIDE)
-    return tuple(dict.fromkeys((*(caller for caller, _ in application.calls), *probing, *inside)))
+    return tuple(dict.fromkeys((*(hop.caller for hop in hops), *probing, *inside)))
 
 
 def probe_objects(
