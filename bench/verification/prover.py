@@ -28,6 +28,7 @@ from bench.verification.counts import (
     clusters_of,
     count_expected_requests,
     count_first,
+    count_hop,
     find_hops,
     found_evidence,
     load_evidence,
@@ -122,7 +123,8 @@ class Prover:
         errors, proxies = len(load.ok) - int(load.ok.sum()), self.prober.proxies()
         if self.configuration.unproven:
             entry, first = application.hops[0], count_first(application, counted)
-            self._found = find_hops(self.configuration, counted, entry)
+            hops = find_hops(self.configuration, counted, entry)
+            self._found = tuple(one for one in hops if count_hop(self.configuration, one, counted).caller_side)
             yield entered_evidence(entry, first, sent=len(load.ok), errors=errors)
         elif self.configuration.knows_counts and not is_mixed:
             requests = count_expected_requests(application, readers=self.configuration.groups, samples=load)
@@ -146,7 +148,9 @@ class Prover:
 
     def _data_path(self, kept: Path) -> DataPath:
         configurations = self.prober.read_configurations(kept)
-        hops = self._found or self.configuration.deployed.hops
+        hops = self._found
+        if not self.configuration.unproven:  # else the names of clusters may be others than those of known routes
+            hops = hops or self.configuration.deployed.hops
         inside = [hop for hop in hops if hop.callee != GATEWAY]
         clusters = {hop: clusters_of(self.configuration, hop) for hop in inside if hop.caller in configurations}
         try:
