@@ -298,8 +298,8 @@ class Application:
 
     @property
     def stand_ins(self) -> Mapping[str, str]:
-        """The workloads with an identity, by that, for which another pod can stand in: a DaemonSet would take a pod with
-        its labels for one of its own, and delete it."""
+        """The workloads with an identity, by that, for which another pod can stand in: a DaemonSet's controller would
+        take a pod with its labels for one of its own, and delete it."""
         return {one.identity: one.name for one in self.everyone if one.kind != "DaemonSet"}
 
     @property

@@ -95,7 +95,7 @@ def test_deployment_reports_nodes_of_its_pods(
     manifests = SimpleNamespace(
         namespace="here",
         plane=None,
-        configuration=SimpleNamespace(mesh=None),
+        configuration=SimpleNamespace(mesh=None, untranslated=()),
         order=None,
         application=application,
         outside="",

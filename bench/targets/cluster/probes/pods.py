@@ -27,7 +27,7 @@ def find_callers(application: Application, probes: Iterable[Probe], own: Iterabl
     """Return the callers of the application's own calls, those of the probes, and the scenario's `own` ones, all with a
     pod inside the mesh."""
     names, hops = application.stand_ins, application.askable_hops
-    probing = (names[probe.caller] for probe in probes if probe.caller in names)
+    probing = (names[probe.caller] for probe in probes if probe.caller is not None and probe.caller in names)
     inside = (caller for caller in own if caller != OUTSIDE)
     return tuple(dict.fromkeys((*(hop.caller for hop in hops), *probing, *inside)))
 
