@@ -91,7 +91,7 @@ def test_deployment_reports_nodes_of_its_pods(
     fake.add([node("application"), node("load"), node("other")])
     fake.add([pod("details", "application", "application"), pod("locust", "load", "load"), pod("p", "other", "probe")])
     options = SimpleNamespace(prometheus="", locust_ui=None)
-    application = SimpleNamespace(namespace="here")
+    application = SimpleNamespace(namespace="here", spaces=("here",))
     manifests = SimpleNamespace(
         namespace="here",
         plane=None,
