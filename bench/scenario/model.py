@@ -24,6 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from bench.application.definition import (
     ApplicationDefinition,
     ApplicationKeys,
+    Ready,
     find_application,
     list_shipped_applications,
 )
@@ -155,6 +156,16 @@ class Application(ApplicationKeys):
                 raise ValueError(f"the name {info.data['name']} is that of an application that ships; choose another")
             find_application_folder(manifests, info.context.folder)
         return manifests
+
+    @field_validator("ready")
+    @classmethod
+    def _complete_ready(cls, ready: Ready | None, info: ValidationInfo) -> Ready | None:
+        """Keep of an application that ships what a file does not give, such as the check of its answers."""
+        name = info.data.get("name")
+        if ready is None or not isinstance(info.context, Source) or name not in list_shipped_applications():
+            return ready
+        own = {key: getattr(ready, key) for key in ready.model_fields_set}
+        return find_application(name).ready.model_copy(update=own)
 
     @field_validator("versions", mode="before")
     @classmethod

@@ -206,3 +206,10 @@ spec:
     (allowed,) = (one.value for one in running.moved if one.value["kind"] == "AuthorizationPolicy")
     assert allowed["spec"]["rules"][0]["from"][0]["source"]["principals"] == ["cluster.local/ns/shop-7f3a/sa/web"]
     assert {(one.workload, one.caller, one.status) for one in running.probes} >= {("store", None, 0)}
+
+
+def test_ready_of_a_scenario_completes_that_of_a_shipped_application(tmp_path: Path) -> None:
+    """What a file does not give, such as the check of answers, is the application's; its request is what users send."""
+    application = resolve_mine(tmp_path, {"name": "bookinfo", "ready": {"path": "/other"}}).application
+    assert (application.definition.ready.path, application.definition.ready.check) == ("/other", "bookinfo.pages")
+    assert application.path_of(application.entry) == "/other"
