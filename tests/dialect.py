@@ -150,7 +150,7 @@ def make_record(run: Path) -> Json:
         path.stem: path.read_text("utf-8").replace(f"bookinfo-{suffix}", "bookinfo") for path in folder.glob("*.json")
     }
     return {
-        "meshes": about["mesh_versions"],
+        "meshes": about["cluster"]["mesh_versions"],
         "sidecars": {name: find_effects(parse_dump(json.loads(text))) for name, text in sorted(texts.items())},
     }
 
