@@ -116,8 +116,9 @@ def _describe_cluster(cluster: Json) -> Json:
     istio = cluster.get("metadata", {}).get("filter_metadata", {}).get("istio", {})
     fields = [name for name in _CLUSTER_FIELDS if name != "lb_policy" or not _OWN.match(cluster["name"])]
     sockets = {"transport_socket": "always", "transport_socket_matches": "by endpoint"}
+    values = {"lb_policy": "ROUND_ROBIN", **cluster}  # a dump leaves out what is Envoy's default
     return {
-        **{name: cluster[name] for name in fields if name in cluster},
+        **{name: values[name] for name in fields if name in values},
         "tls": next((text for name, text in sockets.items() if name in cluster), "never"),
         "config": istio.get("config"),
     }

@@ -164,7 +164,7 @@ PLAIN_FILES = {
         5,
         "none of them fires Locust",
     ),
-    "shaped": ("from locust import LoadTestShape, User, constant, task", "pass", 4, "LoadTestShape (Steps)"),
+    "shaped": ("from locust import LoadTestShape, User, constant, task", "pass", 2, "Steps is a LoadTestShape"),
     "stray": (
         "from locust import HttpUser as User, constant, task",
         'self.client.get("http://elsewhere.example/")',
