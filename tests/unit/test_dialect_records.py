@@ -87,7 +87,7 @@ def test_record_has_the_names_of_the_manifests(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     text = json.dumps(config_dump("istio/istio-policies", "details-v1")).replace("bookinfo.svc", "bookinfo-7f3a.svc")
     (folder / "details.json").write_text(text, "utf-8")
-    about = {"run_id": "20260101T000000Z-one-7f3a", "mesh_versions": {"istio": "1.31.0"}}
+    about = {"run_id": "20260101T000000Z-one-7f3a", "cluster": {"mesh_versions": {"istio": "1.31.0"}}}
     (tmp_path / "run.json").write_text(json.dumps(about), "utf-8")
     made = make_record(tmp_path)
     assert made["meshes"] == {"istio": "1.31.0"}
