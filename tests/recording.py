@@ -178,7 +178,13 @@ def workers(folder: Path) -> None:
     environment: Any = SimpleNamespace(runner=runner, stats=SimpleNamespace(total=total))
     master = recorder.Master(environment, folder, 2)
     for node, recorded, derived, step_ms in (("a", 4, 1, 12.5), ("b", 3, 2, 0.0)):
-        account = {"recorded": recorded, "derived_starts": derived, "clock_step_ms": step_ms, "problem": ""}
+        account: dict[str, Any] = {
+            "recorded": recorded,
+            "derived_starts": derived,
+            "clock_step_ms": step_ms,
+            "problem": "",
+        }
+        account |= {"unusual": [], "user_errors": 0, "first_error": "", "off_target": {}}
         master.ended(SimpleNamespace(node_id=node, data=account))
     master.finish()
 
@@ -494,6 +500,7 @@ def _recorded(folder: Path, user_classes: Any = (Asking,), *, rate: float = 0.0)
     environment = Environment(events=events, user_classes=[*user_classes])
     environment.create_local_runner()
     options = {"meshbench_record_to": str(folder), "meshbench_arrival_rate": rate, "meshbench_seed": 1}
+    options["meshbench_ready"] = ""
     environment.parsed_options = type("Options", (), options)()
     events.init.fire(environment=environment)  # type: ignore[no-untyped-call]  # Locust's own
     return environment

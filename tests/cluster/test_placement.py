@@ -9,7 +9,7 @@ import pytest
 
 from bench.k8s.client import Cluster, Object
 from bench.k8s.ownership import OURS, labels_of
-from tests.cluster.job import BASELINE, ISTIO, MESH, run_command, run_job
+from tests.cluster.job import BASELINE, ISTIO, MESH, run_command, run_job, write_scenario
 from tests.command import Command
 
 pytestmark = pytest.mark.usefixtures("as_before")
@@ -38,13 +38,14 @@ def _changed_node(cluster: Cluster, metadata: Object, spec: Object) -> Iterator[
 
 @pytest.mark.usefixtures("dedicated")
 def test_tainted_node_is_refused_with_the_option_that_uses_it(tmp_path: Path) -> None:
-    """Exit code 3; with the option of the hint the same check passes."""
+    """Exit code 3; with what the hint's option sets the same check passes."""
     looked = run_command(tmp_path, "doctor", "--scenario", "smoke")
     assert looked.exit_code == 3, looked.output
     assert "0 of 1 node ready and open to pods: taint role=workload:NoSchedule on 1 node" in looked.stdout
     option = "placement.application.tolerations=[role=workload:NoSchedule]"
     assert f"--set '{option}'" in looked.stdout
-    again = run_command(tmp_path, "doctor", "--scenario", "smoke", "--set", option)
+    tolerating = write_scenario(tmp_path, [BASELINE], placement={"application": {"tolerations": [TAINT]}})
+    again = run_command(tmp_path, "doctor", "--scenario", str(tolerating))
     assert "1 of 1 node ready and open to pods" in again.stdout, again.output
     assert "unschedulable" not in again.stdout, again.output
 
@@ -67,7 +68,8 @@ def test_every_part_of_a_run_is_placed(cluster: Cluster, tmp_path: Path) -> None
         "application": {"node_selector": {"role": "workload"}},
         "namespaces": {"labels": {SECURITY: "privileged"}, "annotations": {"team": "a"}},
     }
-    job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=look, placement=placement, design="interleaved")
+    changes: dict[str, Any] = {"placement": placement, "design": "interleaved", "reference": "baseline"}
+    job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=look, **changes)
     assert job.exit_code in (0, 5), job.output
     assert {"locust"} <= seen.keys()
     assert any(name.startswith("istiod") for name in seen)
