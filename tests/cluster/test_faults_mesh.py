@@ -181,7 +181,11 @@ def test_rejected_policy_ends_the_run_first(tmp_path: Path) -> None:
     (place / "policy.yaml").write_text(yaml.safe_dump(policy), "utf-8")
     odd = {"name": "odd", "mesh": "istio", "manifests": ["odd"]}
     job = run_job(tmp_path, EXISTING, scenario=[BASELINE, odd])
-    assert_failed(job, r"odd: the cluster does not accept a policy: .*PeerAuthentication .*no such label!")
+    assert_failed(
+        job,
+        "the cluster does not accept a policy:",
+        r"odd: \S*policy.yaml:4: metadata.labels: applying PeerAuthentication .*no such label!",
+    )
     assert "Namespace" not in (job.folder / "journal.jsonl").read_text("utf-8")
 
 
