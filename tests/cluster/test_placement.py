@@ -68,8 +68,8 @@ def test_every_part_of_a_run_is_placed(cluster: Cluster, tmp_path: Path) -> None
         "application": {"node_selector": {"role": "workload"}},
         "namespaces": {"labels": {SECURITY: "privileged"}, "annotations": {"team": "a"}},
     }
-    changes: dict[str, Any] = {"placement": placement, "design": "interleaved", "reference": "baseline"}
-    job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=look, **changes)
+    design: dict[str, Any] = {"design": "interleaved", "reference": "baseline", "load": {"duration": "10s"}}
+    job = run_job(tmp_path, *MESH, scenario=[BASELINE, ISTIO], during=look, placement=placement, **design)
     assert job.exit_code in (0, 5), job.output
     assert {"locust"} <= seen.keys()
     assert any(name.startswith("istiod") for name in seen)
