@@ -11,6 +11,18 @@ from bench.meshes import MESHES
 from bench.meshes.istio.policy_model import IstioPolicies
 from bench.meshes.kuma.policy_model import KumaPolicies
 from bench.meshes.protocols import Policies
+from bench.meshes.resolved import ResolvedScenario, resolve_file
+
+_SCENARIO = """\
+name: own
+title: Own policies
+load: {users: 5, warmup: 5s, duration: 20s}
+repeats: 1
+reference: baseline
+configurations:
+  - {name: baseline, mesh: none}
+  - {name: own, mesh: MESH, manifests: [policies]}
+"""
 
 
 def parse_folders(mesh: str, folders: Sequence[Path], application: Application) -> tuple[Source[Any], ...]:
@@ -45,3 +57,12 @@ def read_kuma(folders: Sequence[Path], application: Application) -> KumaPolicies
     policies = read_policies("kuma", folders, application)
     assert isinstance(policies, KumaPolicies)
     return policies
+
+
+def resolve_policies(folder: Path, text: str, mesh: str = "istio") -> ResolvedScenario:
+    """Resolve a scenario whose configuration `own` has these manifests, in a new file below `folder`."""
+    (folder / "policies").mkdir()
+    (folder / "policies/a.yaml").write_text(text, "utf-8")
+    scenario = folder / "own.yaml"
+    scenario.write_text(_SCENARIO.replace("MESH", mesh), "utf-8")
+    return resolve_file(scenario)

@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
-from bench.files.objects import read_objects
+from bench.files.objects import ADDED_METADATA, read_objects
 from bench.files.validation import OBJECT_PATTERN, list_invalid_fields
 from bench.files.yaml_source import Document, Loc, format_suggestion
 from bench.units import format_counted
@@ -49,21 +49,7 @@ class Part(BaseModel):
 
 
 # Fields of `metadata` that the API server or a controller sets.
-SERVER_METADATA: Final = frozenset(
-    {
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "generateName",
-        "generation",
-        "managedFields",
-        "ownerReferences",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    }
-)
+SERVER_METADATA: Final = frozenset({*ADDED_METADATA, "finalizers", "generateName"})
 
 
 class Metadata(Part):

@@ -229,7 +229,7 @@ class Application:
         ready, names = self.definition.ready, {app, *self._names_of(app)}
         at_entry = {f"GET {ready.path}": ready.status} if self.entry in names else {}
         found = (self.definition.endpoints[name] for name in sorted(names) if name in self.definition.endpoints)
-        known = {**at_entry, **next(found, {}), **at_entry}  # the load's request first, whatever else the entry answers
+        known = at_entry | next(found, {}) | at_entry  # the load's request first, whatever else the entry answers
         split = ((request.partition(" "), status) for request, status in known.items())
         return tuple(Request(method, path, status) for (method, _, path), status in split)
 

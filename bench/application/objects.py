@@ -17,17 +17,16 @@ from pydantic.alias_generators import to_camel
 from bench.application.definition import ApplicationDefinition
 from bench.application.manifests import Read, read_folders
 from bench.errors import InputError, Problem
-from bench.files.objects import Omission, read_objects
+from bench.files.objects import POD_TEMPLATES, Omission, read_objects
 from bench.files.validation import list_invalid_fields
-from bench.files.yaml_source import Document, Loc, format_suggestion
+from bench.files.yaml_source import Document, Loc, format_suggestion, value_at
 from bench.system.redaction import register_key, register_secret
 
 Object = Mapping[str, Any]
 
-# Where the pods of each kind of workload are described.
+# Where the pods of each kind of workload that an application may have are described.
 TEMPLATES: Final[Mapping[str, Loc]] = {
-    "Pod": (),
-    **dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet", "Job"), ("spec", "template")),
+    kind: POD_TEMPLATES[kind] for kind in ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job")
 }
 # Kinds of which an application can have none, and why.
 _REPLICAS: Final = "would change the number of replicas while they are measured; hint: leave it out, and set `replicas`"
@@ -336,11 +335,8 @@ def _find_doubled(documents: Iterable[Document], home: str) -> Iterator[Problem]
 
 
 def _type(document: Document, loc: Loc, model: type[T], problems: list[Problem]) -> T | None:
-    value: Any = document.value
-    for key in loc:
-        value = value.get(key) if isinstance(value, dict) else None
     try:
-        return model.model_validate(value)
+        return model.model_validate(value_at(document.value, loc))
     except ValidationError as error:
         invalid = list_invalid_fields(error, model)
         problems += [document.problem((*loc, *one.loc), one.message) for one in invalid]

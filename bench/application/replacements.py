@@ -15,7 +15,7 @@ from bench.application.model import GATEWAY
 from bench.errors import InputError, Problem
 from bench.files.folders import list_manifest_files
 from bench.files.objects import read_objects
-from bench.files.yaml_source import Document
+from bench.files.yaml_source import Document, value_at
 
 # Kinds that a configuration can add: those of the application, and what its pods mount.
 _ADDED: Final[Mapping[str, str]] = {**{kind: one.api_versions[0] for kind, one in KINDS.items()}, "ConfigMap": "v1"}
@@ -141,7 +141,5 @@ def _is_read(document: Document) -> bool:
 
 def _is_gateway(document: Document) -> bool:
     """Whether an object is a gateway's Deployment, whose pods have the label `app: gateway`."""
-    value: Any = document.value
-    for key in ("spec", "template", "metadata", "labels"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return isinstance(value, dict) and value.get("app") == GATEWAY
+    labels = value_at(document.value, ("spec", "template", "metadata", "labels"))
+    return isinstance(labels, dict) and labels.get("app") == GATEWAY

@@ -1,5 +1,6 @@
 """Build parts of an Envoy's configuration that are the same in every mesh. Pure."""
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,6 +11,7 @@ from bench.units import NANOSECONDS, parse_go_duration
 Json = dict[str, Any]
 
 TYPES: Final = "type.googleapis.com/envoy.extensions"
+STATUS_CODES: Final = frozenset(str(status.value) for status in HTTPStatus)  # that a retry may name
 
 
 def format_duration(text: str) -> str:

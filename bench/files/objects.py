@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.errors import InputError, Problem
-from bench.files.yaml_source import KUBECTL, Document, format_path, read_documents
+from bench.files.yaml_source import KUBECTL, Document, format_path, read_documents, value_at
 from bench.files.yaml_values import LineTree
 from bench.units import format_counted
 
 _Path = tuple[str, ...]
 
+_TEMPLATED: Final = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
+POD_TEMPLATES: Final[Mapping[str, _Path]] = {
+    "Pod": (),
+    **dict.fromkeys(_TEMPLATED, ("spec", "template")),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+"""Where an object describes the pods that it is or becomes, by kind."""
+
 _EACH: Final = "*"  # in a path: every entry of a list
-_METADATA: Final = (
+# What a server sets in `metadata`.
+ADDED_METADATA: Final = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
@@ -40,7 +49,7 @@ _ANNOTATIONS: Final = (
     "volume.kubernetes.io/storage-provisioner",
 )
 _ADDED: Final[tuple[_Path, ...]] = (
-    *(("metadata", key) for key in _METADATA),
+    *(("metadata", key) for key in ADDED_METADATA),
     *(("metadata", "annotations", key) for key in _ANNOTATIONS),
     ("spec", "template", "metadata", "creationTimestamp"),
     ("spec", "jobTemplate", "metadata", "creationTimestamp"),
@@ -126,7 +135,7 @@ def read_objects(file: Path) -> tuple[Document, ...]:
 def _relabel(document: Document, label: str) -> Document:
     """Name a rendered document by its source, kind and name, since there is no file to open."""
     value = document.value if isinstance(document.value, dict) else {}
-    subject = [str(part) for part in (value.get("kind"), _value_at(value, ("metadata", "name"))) if part]
+    subject = [str(part) for part in (value.get("kind"), value_at(value, ("metadata", "name"))) if part]
     return Document(", ".join([label, *([" ".join(subject)] if subject else [])]), document.value, document.lines)
 
 
@@ -158,7 +167,7 @@ def _split(documents: tuple[Document, ...]) -> tuple[tuple[Document, ...], tuple
             continue
         paths = tuple(_list_added(one.value))
         objects.append(Document(one.file, _remove(one.value, paths), one.lines) if paths else one)
-        if shown := tuple(path for path in paths if _value_at(one.value, path)):
+        if shown := tuple(path for path in paths if _EACH in path or value_at(one.value, path)):
             added.append((one, shown))
     omissions = [_name_objects(found, reason) for reason, found in left_out.items()]
     return tuple(objects), (*omissions, *([_summarise(added)] if added else []))
@@ -192,7 +201,7 @@ def _find_reason(value: Any) -> str:
     metadata = value.get("metadata") if isinstance(value, dict) else None
     if not isinstance(metadata, dict):
         return ""
-    hooks = _value_at(metadata, ("annotations", _HOOK))
+    hooks = value_at(metadata, ("annotations", _HOOK))
     if isinstance(hooks, str) and not _INSTALLS.intersection(one.strip() for one in hooks.split(",")):
         return f"a Helm hook for {hooks}"
     owners = metadata.get("ownerReferences")
@@ -211,7 +220,7 @@ def _list_added(value: Any) -> Iterator[_Path]:
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and metadata.get("uid"):
         for path in _CHOSEN.get(str(value.get("kind")), ()):
-            if _has(value, path) and _value_at(value, path) not in _HEADLESS:
+            if _has(value, path) and value_at(value, path) not in _HEADLESS:
                 yield path
 
 
@@ -226,20 +235,11 @@ def _has(value: Any, path: _Path) -> bool:
     return True
 
 
-def _value_at(value: Any, path: _Path) -> Any:
-    """Return the value of a field that is there, and true for one of the entries of a list."""
-    for key in path:
-        if key == _EACH:
-            return True
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
 def _remove(value: Any, paths: tuple[_Path, ...]) -> Any:
     """Return a copy without these fields, and without annotations where none is left."""
     for path in paths:
         value = _remove_one(value, path)
-    if _value_at(value, ("metadata", "annotations")) == {}:
+    if value_at(value, ("metadata", "annotations")) == {}:
         value = _remove_one(value, ("metadata", "annotations"))
     return value
 

@@ -79,6 +79,13 @@ class Document:
         return Problem(self.file, self.line_of(loc), format_path(loc), message)
 
 
+def value_at(value: Any, loc: Loc) -> Any:
+    """Return what a document has at a path of keys; None where it lacks one of them."""
+    for key in loc:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def format_path(loc: Loc) -> str:
     """Format a path: `("rules", 0, "to")` is `rules[0].to`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")

@@ -4,16 +4,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from bench.files.objects import POD_TEMPLATES
 from bench.k8s.client import Object
 from bench.k8s.ownership import WORKLOAD, labels_of
 
 PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")  # under each of them pods are evicted
-_TEMPLATED: Final = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
-POD_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Pod": ("spec",),
-    **dict.fromkeys(_TEMPLATED, ("spec", "template", "spec")),
-    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
-}
+POD_PATHS: Final[Mapping[str, tuple[str, ...]]] = {kind: (*path, "spec") for kind, path in POD_TEMPLATES.items()}
 """Where an object has the spec of the pods that it is or becomes, by kind."""
 _HASH: Final = "pod-template-hash"
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.application.manifests import Read, Untranslated, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
@@ -17,7 +17,7 @@ from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped
 from bench.files.objects import ManifestReader, Omission
-from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
+from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents, value_at
 from bench.meshes import MESHES
 from bench.meshes.application_names import find_mentions, move_application
 from bench.meshes.equalise import equalise_wire, policy_objects
@@ -451,7 +451,7 @@ def list_mesh_settings(objects: Iterable[Document], *, is_strict: bool = True) -
             yield document.problem(("apiVersion",), f"{thing['kind']} {thing['metadata']['name']} {message}")
         for kind in ("labels", "annotations"):
             loc: Loc = (*TEMPLATES.get(thing["kind"], ("spec", "template")), "metadata", kind)
-            for key in _value_at(thing, loc) or {}:
+            for key in value_at(thing, loc) or {}:
                 is_read = any(mesh.reads(str(key)) for mesh in MESHES.values())
                 if is_read and (is_strict or "inject" in key or key.endswith(_CHOOSES_SIDECAR)):
                     yield document.problem((*loc, key), f"{key} changes the sidecar, which meshbench does not support")
@@ -479,12 +479,6 @@ def reject_mesh_settings(objects: Iterable[Document], *, is_strict: bool) -> Non
     """Raise InputError with all problems of `list_mesh_settings`."""
     if problems := tuple(list_mesh_settings(objects, is_strict=is_strict)):
         raise InputError(problems)
-
-
-def _value_at(value: Any, loc: Loc) -> Any:
-    for key in loc:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _list_unknown_meshes(file: Path) -> Iterator[Problem]:

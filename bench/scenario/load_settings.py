@@ -144,32 +144,28 @@ _ORIGINS: Final = [
     {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
     for key in ("env", "file")
 ]
+_VARIABLE_SCHEMA: Final = {"anyOf": [{"type": "string"}, *_ORIGINS]}
+
+
+def _describe_mapping(values: str, pattern: str, schema: dict[str, Any]) -> WithJsonSchema:
+    """Return the schema of a mapping whose keys match a pattern, and have such values."""
+    title = f"mapping of names to {values}"
+    return WithJsonSchema(
+        {"type": "object", "title": title, "patternProperties": {pattern: schema}, "additionalProperties": False}
+    )
+
 
 OptionName = Annotated[str, Field(pattern=OPTION_PATTERN, max_length=100)]
 OptionValue = Annotated[OptionValues, BeforeValidator(_check_option_value)]
 Options = Annotated[
     dict[OptionName, OptionValue],
     Field(max_length=100),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "title": "mapping of names to text, numbers or `true`",
-            "patternProperties": {OPTION_PATTERN: _OPTION_SCHEMA},
-            "additionalProperties": False,
-        }
-    ),
+    _describe_mapping("text, numbers or `true`", OPTION_PATTERN, _OPTION_SCHEMA),
 ]
 VariableName = Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=200), AfterValidator(_check_variable)]
 Variables = Annotated[
     dict[VariableName, EnvironmentValue],
     Field(max_length=100),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "title": "mapping of names to text, `{env: NAME}` or `{file: PATH}`",
-            "patternProperties": {VARIABLE_PATTERN: {"anyOf": [{"type": "string"}, *_ORIGINS]}},
-            "additionalProperties": False,
-        }
-    ),
+    _describe_mapping("text, `{env: NAME}` or `{file: PATH}`", VARIABLE_PATTERN, _VARIABLE_SCHEMA),
 ]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN, max_length=100)]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bench.errors import InputError
 from bench.files.validation import NAME_PATTERN
-from bench.files.yaml_source import Document
+from bench.files.yaml_source import Document, value_at
 from bench.files.yaml_values import read_strictly
 from bench.units import format_counted
 
@@ -71,7 +71,7 @@ def _is_object(value: Any) -> bool:
         isinstance(value, dict)
         and isinstance(value.get("kind"), str)
         and isinstance(value.get("apiVersion"), str)
-        and isinstance(_value_at(value, "metadata", "name"), str)
+        and isinstance(value_at(value, ("metadata", "name")), str)
     )
 
 
@@ -81,7 +81,7 @@ def _is_foreign(value: Mapping[str, Any], domains: Sequence[str]) -> bool:
 
 
 def _describe_workload(value: Mapping[str, Any]) -> str:
-    replicas = _value_at(value, "spec", "replicas")
+    replicas = value_at(value, ("spec", "replicas"))
     return f"{value['kind']} {value['metadata']['name']}" + (f" x{replicas}" if replicas not in (None, 1) else "")
 
 
@@ -92,10 +92,10 @@ def _rank_entries(services: Iterable[Mapping[str, Any]], own: Sequence[Mapping[s
     ranked = []
     for service in services:
         name = service["metadata"]["name"]
-        selector = _value_at(service, "spec", "selector")
+        selector = value_at(service, ("spec", "selector"))
         callers = [one for one in own if one["kind"] in (*_WORKLOADS, "ConfigMap") and not _selects(selector, one)]
         mentioned = any(_mentions(one, name) for one in callers)
-        is_exposed = name in exposed or _value_at(service, "spec", "type") in ("LoadBalancer", "NodePort")
+        is_exposed = name in exposed or value_at(service, ("spec", "type")) in ("LoadBalancer", "NodePort")
         for place, port in enumerate(_list_ports(service)):
             rank = (not is_exposed, mentioned, not _FRONTS.search(name), *_rank_port(port), place)
             ranked.append((rank, name, f"{name}:{port['port']}"))
@@ -108,7 +108,7 @@ def _rank_port(port: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def _list_ports(service: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    ports = _value_at(service, "spec", "ports")
+    ports = value_at(service, ("spec", "ports"))
     return [
         one
         for one in (ports if isinstance(ports, list) else [])
@@ -117,7 +117,7 @@ def _list_ports(service: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _selects(selector: object, workload: Mapping[str, Any]) -> bool:
-    labels = _value_at(workload, "spec", "template", "metadata", "labels")
+    labels = value_at(workload, ("spec", "template", "metadata", "labels"))
     return isinstance(selector, dict) and isinstance(labels, dict) and selector.items() <= labels.items()
 
 
@@ -149,22 +149,16 @@ def _list_namespaces(own: Iterable[Mapping[str, Any]], entry: str) -> tuple[str,
 def _find_ready_path(entry: str, services: Iterable[Mapping[str, Any]], own: Iterable[Mapping[str, Any]]) -> str:
     """Return the path of a readiness probe of the entry's pods; `/` without one."""
     (selector,) = [
-        _value_at(one, "spec", "selector") for one in services if one["metadata"]["name"] == entry.rpartition(":")[0]
+        value_at(one, ("spec", "selector")) for one in services if one["metadata"]["name"] == entry.rpartition(":")[0]
     ][:1]
     for workload in own:
-        containers = _value_at(workload, "spec", "template", "spec", "containers")
+        containers = value_at(workload, ("spec", "template", "spec", "containers"))
         if _selects(selector, workload) and isinstance(containers, list):
             for container in containers:
-                path = _value_at(container, "readinessProbe", "httpGet", "path")
+                path = value_at(container, ("readinessProbe", "httpGet", "path"))
                 if isinstance(path, str) and re.fullmatch(r"/[^\s#]*", path):
                     return path
     return "/"
-
-
-def _value_at(value: Any, *path: str) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def make_name(folder: str) -> str:

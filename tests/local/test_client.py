@@ -1,11 +1,9 @@
 """Retries, renewed credentials and errors of requests to an API server; the server is a small one on loopback."""
 
-import asyncio
 import json
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +18,7 @@ from bench.k8s.client import Cluster, Ref, connect, ref_of
 from bench.k8s.connection import read_kind_info
 from bench.k8s.exec import read_exit_code
 from bench.system.timing import Timing
+from tests.web_server import Answer, serve_answers
 
 POD = Ref("v1", "Pod", "details", "shop")
 CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}
@@ -271,7 +270,7 @@ def test_invalid_http_status_is_a_server_error(code: object) -> None:
 Handle = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 
-def _streaming(handle: Handle, seen: list[str]) -> web.Application:
+def _streaming(handle: Handle, seen: list[str]) -> Answer:
     async def answer(request: web.Request) -> web.StreamResponse:
         seen.append(request.headers.get("authorization", ""))
         stream = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
@@ -280,35 +279,14 @@ def _streaming(handle: Handle, seen: list[str]) -> web.Application:
             await handle(stream)
         return stream
 
-    application = web.Application()
-    application.router.add_get("/{path:.*}", answer)
-    return application
+    return answer
 
 
 @contextmanager
 def _stream_server(handle: Handle, seen: list[str] | None = None) -> Iterator[str]:
     """An API server whose commands do what `handle` does; `seen` collects the credentials of their requests."""
-    started: Future[tuple[int, Callable[[], object]]] = Future()
-
-    async def serve() -> None:
-        ended = asyncio.Event()
-        runner = web.AppRunner(_streaming(handle, [] if seen is None else seen), shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        loop = asyncio.get_running_loop()
-        started.set_result((runner.addresses[0][1], lambda: loop.call_soon_threadsafe(ended.set)))
-        await ended.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    port, stop = started.result()
-    try:
+    with serve_answers(_streaming(handle, [] if seen is None else seen)) as port:
         yield f"http://127.0.0.1:{port}"
-    finally:
-        stop()
-        thread.join()
 
 
 @contextmanager

@@ -1,12 +1,9 @@
 """Proxies to an API server, for plain requests and for the streams of commands and forwarded ports; and its
 certificates."""
 
-import asyncio
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from bench.system.timing import Timing
 from tests.authorities import make_server_tls
 from tests.kubeconfigs import write_kubeconfig
 from tests.proxies import PASSWORD, USER, Seen, serve_proxy
+from tests.web_server import serve_answers
 
 HOST = "api.internal"  # no name server knows it
 QUICK = Timing(request_s=0.3)
@@ -43,33 +41,6 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     async for message in stream:
         await stream.send_bytes(message.data)
     return stream
-
-
-@contextmanager
-def api_server(tls: ssl.SSLContext | None) -> Iterator[int]:
-    """Serve an API server on a port of 127.0.0.1."""
-    started: Future[tuple[int, Callable[[], object]]] = Future()
-
-    async def serve() -> None:
-        ended = asyncio.Event()
-        application = web.Application()
-        application.router.add_get("/{path:.*}", _answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        loop = asyncio.get_running_loop()
-        started.set_result((runner.addresses[0][1], lambda: loop.call_soon_threadsafe(ended.set)))
-        await ended.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    port, stop = started.result()
-    try:
-        yield port
-    finally:
-        stop()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +80,7 @@ def proxied(folder: Path, way: str, **options: int) -> Iterator[tuple[str, Path,
     kind = "socks5" if scheme.startswith("socks") else "http"
     wrapped = tls if scheme == "https" else None
     with (
-        api_server(tls) as port,
+        serve_answers(_answer, tls) as port,
         serve_proxy(kind, port, password=bool(login), tls=wrapped, status=options.get("status", 0)) as (address, seen),
     ):
         yield f"{scheme}://{LOGIN if login else ''}{address}", authority, seen
@@ -150,7 +121,7 @@ def test_environments_proxy_is_not_for_this_machine(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with (
-        api_server(None) as port,
+        serve_answers(_answer) as port,
         cluster_of(tmp_path, monkeypatch, server=f"http://127.0.0.1:{port}") as cluster,
     ):
         use_everything(cluster)
@@ -232,7 +203,7 @@ def test_authority_without_key_identifier_is_accepted(tmp_path: Path, monkeypatc
     """Clusters of kubeadm's and others' older versions have such certificates, and kubectl takes them."""
     authority, tls = make_server_tls(tmp_path, key_identifier=False)
     with (
-        api_server(tls) as port,
+        serve_answers(_answer, tls) as port,
         cluster_of(
             tmp_path,
             monkeypatch,
@@ -250,7 +221,7 @@ def test_other_authority_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other, _ = make_server_tls(tmp_path / "other", key_identifier=key_identifier)
     _, tls = make_server_tls(tmp_path, key_identifier=key_identifier)
     with (
-        api_server(tls) as port,
+        serve_answers(_answer, tls) as port,
         pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"),
         cluster_of(
             tmp_path, monkeypatch, **{"server": f"https://127.0.0.1:{port}", "certificate-authority": str(other)}
@@ -263,7 +234,7 @@ def test_servers_name_may_differ_from_its_address(tmp_path: Path, monkeypatch: p
     """`tls-server-name` is compared with the certificate, for requests and for streams, through a proxy or not."""
     authority, tls = make_server_tls(tmp_path, "kubernetes.internal")
     settings = {"certificate-authority": str(authority), "tls-server-name": "kubernetes.internal"}
-    with api_server(tls) as port, serve_proxy("socks5", port) as (address, _):
+    with serve_answers(_answer, tls) as port, serve_proxy("socks5", port) as (address, _):
         for more in (
             {"server": f"https://localhost:{port}"},
             {"server": f"https://{HOST}", "proxy-url": f"socks5://{address}"},

@@ -11,7 +11,6 @@ from bench.errors import InputError
 from bench.files.yaml_source import parse_documents
 from bench.k8s.connection import KindInfo
 from bench.meshes.istio.control_plane import decision_annotations, pod_annotations
-from bench.meshes.resolved import ResolvedScenario, resolve_file
 from bench.meshes.rewriting import Namespaces
 from bench.targets.cluster.preflight.permissions import OBJECTS, needs_of, needs_of_objects
 from bench.targets.cluster.refusals import format_refused_field
@@ -20,17 +19,8 @@ from bench.verification.checks import mesh_checks, page_check
 from bench.verification.evidence import applied_evidence, entered_evidence
 from bench.verification.questions import Answer
 from tests.moving import Object, move_documents, move_objects
+from tests.policies import resolve_policies
 
-SCENARIO = """\
-name: own
-title: Own policies
-load: {users: 5, warmup: 5s, duration: 20s}
-repeats: 1
-reference: baseline
-configurations:
-  - {name: baseline, mesh: none}
-  - {name: own, mesh: MESH, manifests: [policies]}
-"""
 CUSTOM = """\
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -55,15 +45,6 @@ kind: ServiceEntry
 metadata: {name: one, namespace: istio-system}
 spec: {hosts: [a.example]}
 """
-
-
-def resolve(folder: Path, text: str, mesh: str = "istio") -> ResolvedScenario:
-    """A scenario whose configuration `own` has this manifest."""
-    (folder / "policies").mkdir()
-    (folder / "policies/a.yaml").write_text(text, "utf-8")
-    scenario = folder / "own.yaml"
-    scenario.write_text(SCENARIO.replace("MESH", mesh), "utf-8")
-    return resolve_file(scenario)
 
 
 def place(value: Any, *path: str | int) -> Any:
@@ -173,7 +154,7 @@ def test_policy_of_the_root_namespace_is_in_every_namespace_of_a_run_without_a_m
 
 def test_object_that_would_mean_something_else_is_refused_in_an_existing_mesh(tmp_path: Path) -> None:
     """A short name of a route or an entry is that of its own namespace; a run that installs the mesh may have it."""
-    resolved = resolve(tmp_path, RULE)
+    resolved = resolve_policies(tmp_path, RULE)
     assert resolved.list_cluster_obstacles() == ()
     (problem,) = resolved.list_cluster_obstacles(existing_mesh=True)
     assert str(problem).startswith(f"{tmp_path}/policies/a.yaml:3: metadata.namespace: in an existing mesh nothing is")
@@ -181,7 +162,7 @@ def test_object_that_would_mean_something_else_is_refused_in_an_existing_mesh(tm
 
 def test_object_of_the_root_namespace_makes_the_run_sequential(tmp_path: Path) -> None:
     """Side by side, two configurations would both have it."""
-    resolved = resolve(tmp_path, RULE)
+    resolved = resolve_policies(tmp_path, RULE)
     assert resolved.scenario.is_paired
     settled = settle_obstacles(resolved)
     assert settled.scenario.design == "sequential"
@@ -190,7 +171,7 @@ def test_object_of_the_root_namespace_makes_the_run_sequential(tmp_path: Path) -
 
 def test_object_of_the_whole_cluster_is_refused_by_every_target(tmp_path: Path) -> None:
     """A run creates objects in its own namespaces only."""
-    resolved = resolve(tmp_path, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n" + CUSTOM)
+    resolved = resolve_policies(tmp_path, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n" + CUSTOM)
     (problem,) = resolved.list_cluster_obstacles()
     assert (problem.line, problem.path) == (2, "kind")
     assert problem.message.startswith("a Namespace is of the whole cluster")
@@ -199,7 +180,7 @@ def test_object_of_the_whole_cluster_is_refused_by_every_target(tmp_path: Path) 
 
 def test_page_is_not_judged_where_a_policy_is_not_understood(tmp_path: Path) -> None:
     """A provider that does not exist denies all: the response is noted, and no other check needs an allowed request."""
-    own = resolve(tmp_path, CUSTOM).configuration("own")
+    own = resolve_policies(tmp_path, CUSTOM).configuration("own")
     assert own.unproven == {"requests"}
     page = page_check(own).judge(Answer(403, b"RBAC: access denied", {}))
     assert (page.ok, page.expected, page.seen) == (True, "any response", "403 RBAC: access denied")
@@ -212,7 +193,7 @@ def test_page_is_not_judged_where_a_policy_is_not_understood(tmp_path: Path) -> 
 def test_proofs_are_derived_where_an_object_cannot_change_the_answers(tmp_path: Path) -> None:
     """Telemetry leaves the policies beside it alone."""
     deny = CUSTOM.replace("ext-authz", "deny").replace("action: CUSTOM, provider: {name: sample}", "action: DENY")
-    own = resolve(tmp_path, LOGS + "---\n" + deny.replace("/productpage", "/reviews/0")).configuration("own")
+    own = resolve_policies(tmp_path, LOGS + "---\n" + deny.replace("/productpage", "/reviews/0")).configuration("own")
     assert [one.document.value["kind"] for one in own.untranslated] == ["Telemetry"]
     assert own.unproven == frozenset()
     assert own.probes
@@ -220,7 +201,7 @@ def test_proofs_are_derived_where_an_object_cannot_change_the_answers(tmp_path: 
 
 def test_says_once_what_is_not_probed(tmp_path: Path) -> None:
     """In the remarks of the run, which the plan and the report have."""
-    (remark,) = resolve(tmp_path, CUSTOM + "---\n" + LOGS).remarks
+    (remark,) = resolve_policies(tmp_path, CUSTOM + "---\n" + LOGS).remarks
     assert (remark.code, remark.severity) == ("unprobed", "warning")
     applied = "AuthorizationPolicy ext-authz: applied, accepted by the control plane, not probed, and 1 more like it"
     note = "sidecars of all configurations count decisions"
@@ -230,7 +211,7 @@ def test_says_once_what_is_not_probed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("counted", "ok"), [(100, True), (95, True), (94, False)])
 def test_first_proxy_counts_the_load(counted: int, ok: bool, tmp_path: Path) -> None:
     """It may have answered itself what failed, and nothing else."""
-    own = resolve(tmp_path, CUSTOM).configuration("own")
+    own = resolve_policies(tmp_path, CUSTOM).configuration("own")
     evidence = entered_evidence(own.deployed.hops[0], counted, sent=100, errors=5)
     assert (evidence.ok, evidence.expected) == (ok, "at least 95 requests")
 
@@ -280,7 +261,7 @@ spec:
 
 def test_server_beside_the_policies_is_applied(tmp_path: Path) -> None:
     """A Service without a gateway is of something else, such as a server that decides about requests."""
-    resolved = resolve(tmp_path, AUTHORIZER + CUSTOM)
+    resolved = resolve_policies(tmp_path, AUTHORIZER + CUSTOM)
     own = resolved.configuration("own")
     assert [one.document.value["kind"] for one in own.untranslated] == ["Deployment", "AuthorizationPolicy", "Service"]
     assert len(own.in_namespaces(own.namespaces).moved) == 3
@@ -305,7 +286,7 @@ mtls:
 
 def test_universal_form_is_read_as_the_object_of_kubernetes(tmp_path: Path) -> None:
     """In Kuma's own namespace, of its mesh; problems have the lines of the file."""
-    own = resolve(tmp_path, UNIVERSAL, "kuma").configuration("own")
+    own = resolve_policies(tmp_path, UNIVERSAL, "kuma").configuration("own")
     moved = {one.value["kind"]: one.value for one in own.in_namespaces(own.namespaces).moved}
     assert moved["Mesh"]["spec"]["mtls"]["enabledBackend"] == "ca-1"
     assert moved["MeshRateLimit"]["metadata"] == {
@@ -321,7 +302,7 @@ def test_universal_form_is_read_as_the_object_of_kubernetes(tmp_path: Path) -> N
 def test_reports_wrong_field_of_the_universal_form_with_its_line(tmp_path: Path) -> None:
     """A misspelt key of a Mesh, which has no spec there."""
     with pytest.raises(InputError) as raised:
-        resolve(tmp_path, UNIVERSAL.replace("mtls:", "mtsl:"), "kuma")
+        resolve_policies(tmp_path, UNIVERSAL.replace("mtls:", "mtsl:"), "kuma")
     assert str(raised.value).startswith(
         f"{tmp_path}/policies/a.yaml:10: spec.mtsl: unknown key 'mtsl'; did you mean mtls?"
     )
@@ -346,7 +327,7 @@ def test_decisions_of_filters_are_added_up() -> None:
 def test_all_sidecars_count_decisions_or_none(text: str, counts: bool, tmp_path: Path) -> None:
     """Only for an object that nothing proves: the counters cost CPU."""
     understood = CUSTOM.replace("CUSTOM, provider: {name: sample}", "DENY")
-    resolved = resolve(tmp_path, text or understood)
+    resolved = resolve_policies(tmp_path, text or understood)
     assert resolved.counts_decisions is counts
     annotations = {**pod_annotations(), **(decision_annotations() if counts else {})}
     assert ("jwt_authn" in annotations["sidecar.istio.io/statsInclusionRegexps"]) is counts

@@ -141,8 +141,7 @@ READS_HTTP = {
     "meshes/probe.py",  # what a policy makes a user see
     "meshes/istio/probes.py",
     "verification/checks.py",
-    "meshes/istio/envoy/routes.py",  # the statuses that a proxy tries again
-    "meshes/kuma/traffic_manifests.py",
+    "envoy/parts.py",  # the statuses that a proxy tries again
     "verification/evidence.py",
 }
 

@@ -5,18 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
-from bench.meshes.resolved import ResolvedScenario, resolve_file
+from tests.policies import resolve_policies
 
-SCENARIO = """\
-name: own
-title: Own policies
-load: {users: 5, warmup: 5s, duration: 20s}
-repeats: 1
-reference: baseline
-configurations:
-  - {name: baseline, mesh: none}
-  - {name: own, mesh: MESH, manifests: [policies]}
-"""
 AUTHORIZATION = """\
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -27,15 +17,6 @@ apiVersion: kuma.io/v1alpha1
 kind: MeshTrafficPermission
 metadata: {name: one}
 """
-
-
-def resolve(folder: Path, text: str, mesh: str = "istio") -> ResolvedScenario:
-    """A scenario whose configuration `own` has this manifest."""
-    (folder / "policies").mkdir()
-    (folder / "policies/a.yaml").write_text(text, "utf-8")
-    scenario = folder / "own.yaml"
-    scenario.write_text(SCENARIO.replace("MESH", mesh), "utf-8")
-    return resolve_file(scenario)
 
 
 NEEDS_CLUSTER = {
@@ -83,7 +64,7 @@ NEEDS_CLUSTER = {
 @pytest.mark.parametrize(("text", "problem"), NEEDS_CLUSTER.values(), ids=NEEDS_CLUSTER)
 def test_what_is_not_translated_needs_a_cluster(text: str, problem: str, tmp_path: Path) -> None:
     """The scenario is valid; a run on this machine is refused with file, line and reason, one on a cluster is not."""
-    resolved = resolve(tmp_path, text)
+    resolved = resolve_policies(tmp_path, text)
     message = f"{tmp_path}/policies/a.yaml{problem}; needs a cluster: run with --context NAME"
     assert [str(one) for one in resolved.list_local_obstacles()] == [message]
     with pytest.raises(InputError, match="needs a cluster: run with --context NAME"):
@@ -93,7 +74,7 @@ def test_what_is_not_translated_needs_a_cluster(text: str, problem: str, tmp_pat
 
 def test_untranslated_object_is_applied_as_it_is_written(tmp_path: Path) -> None:
     """In the namespace of the run, with all of its fields."""
-    own = resolve(tmp_path, NEEDS_CLUSTER["a value"][0]).configuration("own")
+    own = resolve_policies(tmp_path, NEEDS_CLUSTER["a value"][0]).configuration("own")
     (moved,) = own.in_namespaces(own.namespaces).moved
     assert moved.value["spec"] == {"action": "CUSTOM"}
     assert [one.document for one in own.untranslated] == [moved.document]
@@ -143,7 +124,7 @@ WRONG = {
 def test_what_is_wrong_is_refused_for_every_target(text: str, problem: str, tmp_path: Path) -> None:
     """A near miss of a known name is never applied, and neither is what is no object."""
     with pytest.raises(InputError) as raised:
-        resolve(tmp_path, text + "---\n" + AUTHORIZATION.replace("one", "two"))
+        resolve_policies(tmp_path, text + "---\n" + AUTHORIZATION.replace("one", "two"))
     assert str(raised.value) == f"{tmp_path}/policies/a.yaml{problem}"
 
 
@@ -153,7 +134,7 @@ def test_value_that_resembles_a_known_one_may_exist(tmp_path: Path) -> None:
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: one}\nspec:\n  selector: {app: other}\n"
     )
     servers = "  servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*']}]\n"
-    (found,) = resolve(tmp_path, gateway + servers).list_local_obstacles()
+    (found,) = resolve_policies(tmp_path, gateway + servers).list_local_obstacles()
     assert "'HTTPS' is not supported (supported: HTTP)" in str(found)
 
 
@@ -163,7 +144,7 @@ def test_policies_without_effect_are_one_warning(tmp_path: Path) -> None:
     text = "---\n".join(
         AUTHORIZATION.replace("one", name) + rule.replace("APP", name) for name in ("details", "absent", "gone")
     )
-    resolved = resolve(tmp_path, text)
+    resolved = resolve_policies(tmp_path, text)
     assert resolved.list_local_obstacles() == ()
     (issue,) = resolved.remarks
     assert (issue.code, issue.severity) == ("no-effect", "warning")
@@ -175,5 +156,5 @@ def test_policies_without_effect_are_one_warning(tmp_path: Path) -> None:
 def test_kuma_kinds_need_a_cluster(kind: str, tmp_path: Path) -> None:
     """Also in Kuma's own namespace, where most policies are."""
     text = f"apiVersion: kuma.io/v1alpha1\nkind: {kind}\nmetadata: {{name: one, namespace: kuma-system}}\nspec: {{}}\n"
-    (found,) = resolve(tmp_path, text, "kuma").list_local_obstacles()
+    (found,) = resolve_policies(tmp_path, text, "kuma").list_local_obstacles()
     assert str(found).startswith(f"{tmp_path}/policies/a.yaml:2: kind: {kind} is not translated for this machine")

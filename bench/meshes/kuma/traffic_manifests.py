@@ -5,13 +5,12 @@ HTTP) are untranslated, never ignored.
 """
 
 import re
-from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bench.application.manifests import Kind, Manifest, Name, Part, Text
-from bench.envoy.parts import Duration
+from bench.envoy.parts import STATUS_CODES, Duration
 from bench.meshes.kuma.manifests import PolicyMetadata, TargetRef
 from bench.meshes.kuma.naming import ROOT_NAMESPACE
 
@@ -28,11 +27,10 @@ CONDITIONS: Final = {
 }
 
 _METHODS: Final = re.compile(f"{METHOD}(Connect|Delete|Get|Head|Options|Patch|Post|Put|Trace)")
-_STATUS_CODES: Final = frozenset(str(status.value) for status in HTTPStatus)
 
 
 def _is_condition(value: str) -> str:
-    if value not in CONDITIONS and value not in _STATUS_CODES and not _METHODS.fullmatch(value):
+    if value not in CONDITIONS and value not in STATUS_CODES and not _METHODS.fullmatch(value):
         raise ValueError(f"{value!r} is no condition of a retry; known: {', '.join(CONDITIONS)}, {METHOD}Get, 503")
     return value
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bench.application.objects import CLUSTER_SCOPED
 from bench.errors import InputError
-from bench.files.yaml_source import Document, Loc, format_path
+from bench.files.yaml_source import Document, Loc, format_path, value_at
 from bench.k8s.client import ref_of
 from bench.k8s.objects import POD_PATHS
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
@@ -37,7 +37,7 @@ def _find_host_ports(thing: Object) -> Iterator[Loc]:
 
 def _find_host_network(thing: Object) -> Iterator[Loc]:
     loc = POD_PATHS.get(thing["kind"])
-    if loc and (_read(thing, loc) or {}).get("hostNetwork"):
+    if loc and (value_at(thing, loc) or {}).get("hostNetwork"):
         yield (*loc, "hostNetwork")
 
 
@@ -126,16 +126,10 @@ def _find_shared(configuration: ResolvedConfiguration) -> dict[str, Moved]:
 
 def _list_containers(thing: Object) -> Iterator[tuple[Loc, Object]]:
     loc = POD_PATHS.get(thing["kind"])
-    pod = (_read(thing, loc) if loc else None) or {}
+    pod = (value_at(thing, loc) if loc else None) or {}
     for key in ("initContainers", "containers"):
         for index, container in enumerate(pod.get(key) or ()):
             yield (*(loc or ()), key, index), container
-
-
-def _read(value: Any, loc: Loc) -> Any:
-    for step in loc:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
 
 
 def _format_obstacle(document: Document, loc: Loc, why: str) -> str:

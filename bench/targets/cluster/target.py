@@ -1,5 +1,6 @@
 """The cluster target: control planes once per run, and for each trial namespaces with everything new in them."""
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from bench.application.replacements import format_subject
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
+from bench.files.yaml_source import Document
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.ownership import Owner
 from bench.k8s.retry import retry_after_outage
@@ -127,24 +129,24 @@ class ClusterTarget:
 
     def try_application(self) -> None:
         """Check whether the API server would accept every object of the application, before anything is installed: an
-        unknown field or an invalid value is an error. The lock's namespace stands in for the run's, as for policies."""
+        unknown field or an invalid value is an error."""
         refused: list[str] = []
-        for one in self.resolved.configurations:
-            names = replace(one.namespaces, runs=dict.fromkeys(one.namespaces.runs, LOCK_NAMESPACE.name))
-            for moved in one.in_namespaces(names).moved_application:
-                self._retry(partial(self._try_object, moved, refused))
-        if refused:
-            raise DeployError("\n".join(["the cluster does not accept the application:", *dict.fromkeys(refused)]))
+        placed = (one.in_namespaces(_stand_in_lock(one.namespaces)) for one in self.resolved.configurations)
+        # most objects are the same in all configurations
+        different = {json.dumps(moved.value): moved for one in placed for moved in one.moved_application}
+        for moved in different.values():
+            document = replace(moved.document, file=self.resolved.shorten(Path(moved.document.file)))
+            self._retry(partial(self._try_object, moved, document, format_subject(document), refused))
+        _require_accepted("the application", refused)
 
-    def _try_object(self, moved: Moved, refused: list[str]) -> None:
+    def _try_object(self, moved: Moved, document: Document, subject: str, refused: list[str]) -> None:
         """Try one object; add why it is not accepted to `refused`."""
         try:
             self.cluster.apply(moved.value, dry_run=True)
         except ClusterError as error:
             if error.is_retryable:
                 raise
-            document = replace(moved.document, file=self.resolved.shorten(Path(moved.document.file)))
-            refused.append(f"{format_subject(document)}: {format_refused_field(document, str(error))}")
+            refused.append(f"{subject}: {format_refused_field(document, str(error))}")
 
     def _measured(self, plane: ControlPlane) -> tuple[ResolvedConfiguration, ...]:
         """Return the configurations with this mesh."""
@@ -152,23 +154,13 @@ class ClusterTarget:
 
     def _try_policies(self, plane: ControlPlane) -> None:
         """Check whether the API server and the mesh's webhooks would accept every policy of the run, before anything is
-        measured. Since the trials' namespaces do not exist yet, the lock's stands in for them."""
-        names = {
-            name: replace(one, runs=dict.fromkeys(one.runs, LOCK_NAMESPACE.name)) for name, one in self._names().items()
-        }
-        refused: list[str] = []
+        measured."""
+        names, refused = self._names(), list[str]()
         for one in self._measured(plane):
-            for moved in one.in_namespaces(names[one.name]).moved:
-                if makes_pods(moved.value):
-                    continue
-                try:
-                    self.cluster.apply(moved.value, dry_run=True)
-                except ClusterError as error:
-                    if error.is_retryable:
-                        raise
-                    refused.append(f"{one.name}: {format_refused_field(moved.document, str(error))}")
-        if refused:
-            raise DeployError("\n".join(["the cluster does not accept a policy:", *dict.fromkeys(refused)]))
+            for moved in one.in_namespaces(_stand_in_lock(names[one.name])).moved:
+                if not makes_pods(moved.value):
+                    self._try_object(moved, moved.document, one.name, refused)
+        _require_accepted("a policy", refused)
 
     def _retry(self, act: Callable[[], None]) -> None:
         retry_after_outage(self.cluster, act, watch=self.watch)
@@ -293,6 +285,17 @@ class ClusterTarget:
         """With `isolation: full`, return the meshes of the other trials."""
         own = self.run.scenario.configuration(trial.configuration).mesh
         return tuple(mesh for mesh in meshes_of(self.run.scenario) if mesh != own) if self._alone else ()
+
+
+def _stand_in_lock(names: Namespaces) -> Namespaces:
+    """Return names in which the lock's namespace stands in for those of the trials, which do not exist yet."""
+    return replace(names, runs=dict.fromkeys(names.runs, LOCK_NAMESPACE.name))
+
+
+def _require_accepted(what: str, refused: Sequence[str]) -> None:
+    """Raise DeployError with each refusal once."""
+    if refused:
+        raise DeployError("\n".join([f"the cluster does not accept {what}:", *dict.fromkeys(refused)]))
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Build the Envoy routes of an Istio sidecar: a virtual host for each service, matched by the Host header."""
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any, Final
 
 from bench.application.model import Application, Service
+from bench.envoy.parts import STATUS_CODES
 from bench.meshes.istio.naming import full_name
 from bench.meshes.istio.policies import Policies
 from bench.meshes.istio.route_manifests import Fault, HttpRetry, HttpRoute, Percent
@@ -18,7 +18,6 @@ _PREVIOUS_HOSTS: Final = f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPr
 _ANY_PATH: Final[Json] = {"prefix": "/"}
 _FAULT: Final = "envoy.filters.http.fault"
 _BY_STATUS: Final = "retriable-status-codes"
-_STATUS_CODES: Final = frozenset(str(status.value) for status in HTTPStatus)
 
 DEFAULT_RETRY: Final[Json] = {
     "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
@@ -126,8 +125,8 @@ def _retry(retries: HttpRetry) -> Json:
 def _retry_conditions(retry_on: str) -> Json:
     """Build the conditions of a retry, of which Istio takes numbers for the status codes of responses."""
     parts = [part for part in map(str.strip, retry_on.split(",")) if part]
-    codes = [int(part) for part in parts if part in _STATUS_CODES]
-    names = [part for part in parts if part not in _STATUS_CODES]
+    codes = [int(part) for part in parts if part in STATUS_CODES]
+    names = [part for part in parts if part not in STATUS_CODES]
     if codes and _BY_STATUS not in names:
         names.append(_BY_STATUS)
     return {"retry_on": ",".join(names), **({"retriable_status_codes": codes} if codes else {})}
