@@ -21,6 +21,7 @@ USERS = 10
 RATE = 60.0
 SECONDS = 4
 NEAR_MS = 10  # in the median; a client that is not busy takes 1 to 3 ms on each side
+DERIVED_MS = 5  # a start that is counted back from its event is later by what the client did before it fired that
 ORDERED = 0.95  # of the requests: FastHttpUser may be stopped between its start and its latency's
 
 
@@ -63,7 +64,8 @@ def test_request_times_enclose_server_times(either: Loaded, name: str) -> None:
     covers its whole request, neither counted twice nor from its response on."""
     found = either.by_class[name]
     assert len(found.started) > 10
-    assert (found.started <= found.received).mean() >= ORDERED
+    later_ms = DERIVED_MS if name == "Custom" else 0
+    assert (found.started <= found.received + later_ms * MS).mean() >= ORDERED
     assert (found.sent <= found.ended).mean() >= ORDERED
     assert np.median(found.received - found.started) < NEAR_MS * MS
     assert np.median(found.ended - found.sent) < NEAR_MS * MS

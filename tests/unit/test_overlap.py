@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bench.analysis.validity import check_trial
@@ -32,6 +34,12 @@ def recorded(trial: StoredTrial, *, zero_s: float = 0, until_s: float = 100) -> 
 def keep(samples: Samples, until_s: float) -> Samples:
     """The samples that started before a time."""
     return samples.started_in(0, round(until_s * S))
+
+
+def keep_rows(samples: Samples, kept: npt.NDArray[np.bool_]) -> Samples:
+    """The samples in the rows that are kept."""
+    columns = ("intended_ns", "started_ns", "latency_ns", "status", "ok", "bytes", "name")
+    return replace(samples, **{name: getattr(samples, name)[kept] for name in columns})
 
 
 def test_simultaneous_windows_are_proven(trials: tuple[StoredTrial, ...]) -> None:
@@ -73,10 +81,19 @@ def test_missing_overlap_may_be_gone_in_a_rerun(trials: tuple[StoredTrial, ...])
 def test_rare_requests_may_leave_the_edges_empty(trials: tuple[StoredTrial, ...]) -> None:
     """One request per two seconds cannot reach both edges of a window."""
     samples = trials[0].samples()
-    every = slice(None, None, max(1, len(samples) // 10))
-    rare = replace(
-        samples,
-        **{name: getattr(samples, name)[every] for name in ("intended_ns", "started_ns", "latency_ns", "status")},
-        **{name: getattr(samples, name)[every] for name in ("ok", "bytes", "name")},
-    )
+    rare = keep_rows(samples, np.arange(len(samples)) % max(1, len(samples) // 10) == 0)
     assert prove_overlap({"a": recorded(trials[1]), "b": RecordedWindow(rare, WINDOW, 0)}).ok
+
+
+def test_bunched_requests_may_leave_the_edges_empty(trials: tuple[StoredTrial, ...]) -> None:
+    """Users that all wait two seconds after each other's answers are as silent at an edge as between their bunches."""
+    samples = trials[0].samples()
+    bunched = keep_rows(samples, (samples.started_ns // S) % 3 == 0)
+    late = RecordedWindow(bunched, WINDOW, 0)
+    assert prove_overlap({"a": recorded(trials[1]), "b": late}).ok
+
+
+def test_silence_at_an_edge_only_is_no_duet(trials: tuple[StoredTrial, ...]) -> None:
+    """A load that is never as silent as at its end has ended early."""
+    samples = trials[0].samples()
+    assert not prove_overlap({"a": recorded(trials[1]), "b": RecordedWindow(keep(samples, 18), WINDOW, 0)}).ok
