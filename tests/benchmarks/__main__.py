@@ -25,6 +25,7 @@ class Options:
     pairs: int
     run_options: tuple[str, ...]
     samples: tuple[str, ...] = ()
+    context: str | None = None
 
 
 def _generator(order: Options) -> Iterator[Figure]:
@@ -60,7 +61,7 @@ def _manifests(order: Options) -> Iterator[Figure]:
 def _samples(order: Options) -> Iterator[Figure]:
     from tests.benchmarks import samples
 
-    return samples.figures(order.samples)
+    return samples.figures(order.samples, order.context)
 
 
 def _timing(_: Options) -> Iterator[Figure]:
@@ -129,6 +130,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
 @click.option("--minutes", type=float, default=0, help="How long each campaign goes on; 0: only its figures.")
 @click.option("--pairs", type=click.IntRange(5), default=5, show_default=True, help="Pairs of `generator`.")
 @click.option("--samples", multiple=True, metavar="MESH=FOLDER", help="What `samples` reads. Repeatable.")
+@click.option("--context", help="The cluster whose dry run says which `samples` count.")
 @click.option("--scenario", default="smoke", show_default=True, help="What `run` runs, where no --run is given.")
 @click.option("--quick", is_flag=True, help="Let `run` run it with short windows.")
 def main(
@@ -139,11 +141,20 @@ def main(
     minutes: float,
     pairs: int,
     samples: tuple[str, ...],
+    context: str | None,
     scenario: str,
     quick: bool,
 ) -> None:
     run_options = ("--scenario", scenario, *(["--quick"] if quick else []))
-    order = Options(runs=runs, folder=folder, minutes=minutes, pairs=pairs, run_options=run_options, samples=samples)
+    order = Options(
+        runs=runs,
+        folder=folder,
+        minutes=minutes,
+        pairs=pairs,
+        run_options=run_options,
+        samples=samples,
+        context=context,
+    )
     click.echo(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     for name in names or FIGURES:
         click.echo(name)

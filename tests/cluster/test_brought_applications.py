@@ -1,0 +1,80 @@
+"""Two applications, a Locust file for each and policies, none of them written for meshbench, measured on a real cluster
+as `docs/your-application.md` says: `init`, `validate`, `run`."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from bench.k8s.client import Cluster
+from bench.results.store import read_run
+from tests import command
+from tests.cluster import brought_images
+from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
+from tests.cluster.job import BASELINE, ISTIO, MESH, Job, assert_unchanged, run_job
+from tests.cluster.test_own_application import MEASURED
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BROUGHT: Final = Path(__file__).with_name("brought")
+LOCUSTFILES: Final = {"podinfo": "load/users.py", "httpbin": "load/locustfile.py"}
+POLICIES: Final = {"name": "istio-policies", "mesh": "istio", "manifests": ["policies"]}
+LOAD: Final = {"users": 12, "warmup": "2s", "duration": "8s"}
+
+
+def bring(folder: Path, name: str) -> None:
+    """Copy the application's manifests, Locust file and policies to where its user has them, and check them."""
+    shutil.copytree(BROUGHT / name, folder, dirs_exist_ok=True)
+    made = command.run("init", name, "--locustfile", LOCUSTFILES[name], output=folder / "results")
+    assert made.code == 0, made.output
+
+
+def measure(cluster: Cluster, folder: Path, name: str, **load: Any) -> Job:
+    """Run what `init` wrote with three configurations at the same time."""
+    written = yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8"))
+    keys = {"application": written["application"], "load": {**written["load"], **LOAD, **load}}
+    with assert_unchanged(cluster):
+        return run_job(
+            folder, *MESH, "--design", "duet", "--scale-requests", "25%", scenario=[BASELINE, ISTIO, POLICIES], **keys
+        )
+
+
+def assert_measured(job: Job, requests: set[str]) -> None:
+    """Check that every configuration was loaded with these requests without a failure, and that its proofs hold."""
+    assert job.exit_code in MEASURED, job.output
+    trials = read_run(job.folder).trials
+    assert {one.record.configuration for one in trials} == {"baseline", "istio", "istio-policies"}
+    for trial in trials:
+        samples = trial.samples()
+        assert {samples.names[number] for number in samples.name} == requests
+        assert samples.ok.all()
+        assert trial.proof is not None
+        assert trial.proof.failures == ()
+
+
+def test_measures_a_go_module_with_its_own_manifests(cluster: Cluster, tmp_path: Path) -> None:
+    """podinfo's front end and back end, as they ship, but for the autoscalers, which are refused by name."""
+    if why := brought_images.missing():
+        pytest.skip(why)
+    sources = fetch_podinfo()
+    build_podinfo(sources)
+    shutil.copytree(sources / "deploy" / "webapp", tmp_path / "podinfo", copy_function=shutil.copyfile)
+    bring(tmp_path, "podinfo")
+    refused = command.run("validate", "podinfo.yaml", "--target", "cluster", output=tmp_path / "results")
+    assert refused.code == 2
+    assert "frontend/hpa.yaml:2: kind: HorizontalPodAutoscaler frontend would change the number" in refused.err
+    for file in (tmp_path / "podinfo").glob("*/hpa.yaml"):
+        file.unlink()
+    job = measure(cluster, tmp_path, "podinfo")
+    assert_measured(job, {"/", "/echo"})
+
+
+def test_measures_an_application_of_wheels(cluster: Cluster, tmp_path: Path) -> None:
+    """httpbin behind gunicorn, a Locust file with a module, a data file and an option, and policies of which meshbench
+    understands all but one."""
+    build_httpbin()
+    bring(tmp_path, "httpbin")
+    job = measure(cluster, tmp_path, "httpbin", options={"page-bytes": 2048})
+    assert_measured(job, {"/json", "/bytes/N", "/anything/orders/N", "/cookies/set"})
