@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bench.errors import InputError
+from bench.k8s.in_cluster import IN_CLUSTER
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Flag, Given
 from bench.units import parse_duration
 
@@ -134,12 +135,17 @@ def draw_plan(scenario: "Scenario") -> "Plan":
     return make_plan(scenario, draw_seed() if scenario.seed is None else scenario.seed)
 
 
-context_option = _make_option("context", CLUSTER_FLAGS["context"])
+def context_option(command: F) -> F:
+    """Add the options that name a cluster: a context of the kubeconfig, or the cluster of this pod."""
+    own = "Use the cluster of this pod, with the pod's own account."
+    command = click.option("--in-cluster", "context", flag_value=IN_CLUSTER, help=own)(command)
+    return _make_option("context", CLUSTER_FLAGS["context"])(command)
 
 
 def cluster_options(command: F) -> F:
     """Add the options of a run on a cluster."""
-    return _add_options(command, CLUSTER_FLAGS)
+    others = {name: flag for name, flag in CLUSTER_FLAGS.items() if name != "context"}
+    return context_option(_add_options(command, others))
 
 
 def pop_cluster_flags(arguments: dict[str, Any]) -> Given:

@@ -14,9 +14,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,8 @@ import yaml
 from bench.errors import ClusterError, ErrorKind, RefusedError
 from bench.k8s.client import Cluster, connect
 from bench.k8s.credentials import register_user, write_private_file
-from bench.k8s.kubeconfig_types import CLUSTER_TYPES, CONTEXT_TYPES, USER_TYPES, require_types
+from bench.k8s.in_cluster import IN_CLUSTER, read_own_context
+from bench.k8s.kubeconfig_types import CLUSTER_TYPES, CONTEXT_TYPES, USER_TYPES, Context, require_types
 from bench.k8s.retry import REQUEST, RetryPolicy, retry
 from bench.system.cancellation import CancelToken
 from bench.system.timing import DEFAULT, Timing
@@ -70,17 +71,6 @@ def _remove_if_abandoned(held: Path) -> None:
         shutil.rmtree(held.parent, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """One context of a kubeconfig, with nothing of the others; paths in it are absolute."""
-
-    name: str
-    cluster_name: str
-    cluster: Mapping[str, Any]
-    user_name: str
-    user: Mapping[str, Any]
-
-
 @contextmanager
 def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """Connect to the cluster of a context that was named, and to no other. Raises RefusedError, also where it does not
@@ -96,21 +86,28 @@ def open_cluster(context: str | None, *, private_folder: Path, timing: Timing = 
 @contextmanager
 def connect_context(context: str | None, *, private_folder: Path, timing: Timing = DEFAULT) -> Iterator[Cluster]:
     """Connect like `open_cluster`, without a first request to the API server."""
-    paths = kubeconfig_paths(os.environ)
-    chosen = read_context(paths, context)
-    # What is read once, such as a pipe, has nothing more to read.
-    lasting = tuple(path for path in paths if path.is_file())
+    chosen, read_again = _find_context(context)
     private_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="kubeconfig-", dir=private_folder))
     try:
         kubeconfig = write_private_kubeconfig(chosen, folder)
-        renew = partial(_renew_credentials, lasting, chosen, folder)
+        renew = partial(_renew_credentials, read_again, chosen, folder)
         with connect(
             kubeconfig, context=chosen.name, cluster_name=chosen.cluster_name, renew=renew, timing=timing
         ) as cluster:
             yield cluster
     finally:
         shutil.rmtree(folder)
+
+
+def _find_context(name: str | None) -> tuple[Context, Callable[[], Context] | None]:
+    """Return a context and how to read it again, None where that cannot be done. Raises RefusedError."""
+    if name == IN_CLUSTER:
+        return read_own_context(os.environ), partial(read_own_context, os.environ)
+    paths = kubeconfig_paths(os.environ)
+    # What is read once, such as a pipe, has nothing more to read.
+    lasting = tuple(path for path in paths if path.is_file())
+    return read_context(paths, name), partial(read_context, lasting, name) if lasting else None
 
 
 def require_server(cluster: Cluster, policy: RetryPolicy, *, watch: CancelToken | None = None) -> None:
@@ -127,11 +124,11 @@ def require_server(cluster: Cluster, policy: RetryPolicy, *, watch: CancelToken 
         raise RefusedError(f"context {cluster.context}: {why}") from error
 
 
-def _renew_credentials(paths: tuple[Path, ...], pinned: Context, folder: Path) -> None:
+def _renew_credentials(read_again: Callable[[], Context] | None, pinned: Context, folder: Path) -> None:
     """Write newer credentials of the same user for the same cluster; nothing else can change during a run."""
-    if not paths:
+    if read_again is None:
         return
-    newer = read_context(paths, pinned.name)
+    newer = read_again()
     if newer.cluster.get("server") == pinned.cluster.get("server") and newer.user_name == pinned.user_name:
         write_private_kubeconfig(newer, folder)
 

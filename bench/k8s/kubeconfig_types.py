@@ -1,9 +1,22 @@
 """Check the types of a kubeconfig's entries: many tools write kubeconfigs, and YAML reads digits as a number."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.errors import RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One context of a kubeconfig, with nothing of the others; paths in it are absolute."""
+
+    name: str
+    cluster_name: str
+    cluster: Mapping[str, Any]
+    user_name: str
+    user: Mapping[str, Any]
+
 
 _Check = Callable[[Any], bool]
 
