@@ -26,9 +26,10 @@ from bench.results.records import ProofRecord, RunRecord, TrialEntry, TrialRecor
 from bench.results.resources import ResourceTrace, read_resources
 from bench.results.samples import Samples, read_parquet
 from bench.scenario.plan import Trial
+from bench.system.bounded import read_bounded
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal
-from bench.system.processes import identify_this_process
+from bench.system.processes import identify_process
 from bench.system.redaction import redact, redact_values
 
 _OTHER: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -96,7 +97,7 @@ class RunFolder:
         with _explain_disk_errors(self.path):
             (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
         self.update(**changes)
-        self.journal.write("begin", **identify_this_process())
+        self.journal.write("begin", **identify_process(os.getpid()))
 
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, atomically."""
@@ -183,7 +184,8 @@ def read_run(path: Path, *, strict: bool = False) -> StoredRun:
     if not (path / RECORD).is_file():
         raise StoreError(f"{path}: not a run's folder: it has no run.json")
     record = read_record(path / RECORD, RunRecord)
-    found = [_read_trial(path, entry) for entry in record.trials]
+    planned = {trial.folder: trial for trial in record.plan.trials}
+    found = [_read_trial(path, planned.get(entry.folder), entry) for entry in record.trials]
     problems = tuple(trial for trial in found if isinstance(trial, str))
     if problems and strict:
         raise StoreError("\n".join(problems))
@@ -197,7 +199,7 @@ def read_run_id(path: Path) -> str:
     """
     file = path / RECORD
     try:
-        run_id = json.loads(file.read_bytes())["run_id"]
+        run_id = json.loads(read_bounded(file))["run_id"]
     except OSError as error:
         raise StoreError(f"{file}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -240,7 +242,7 @@ def write_text(path: Path, text: str) -> None:
 def read_record(path: Path, model: type[R]) -> R:
     """Read and validate one of meshbench's JSON files. Raises StoreError with the first problem."""
     try:
-        return model.model_validate_json(version_1.convert_record(path.read_bytes(), model))
+        return model.model_validate_json(version_1.convert_record(read_bounded(path), model))
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
@@ -252,17 +254,17 @@ def read_record(path: Path, model: type[R]) -> R:
         raise StoreError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from error
 
 
-def _read_trial(run: Path, entry: TrialEntry) -> StoredTrial | str:
+def _read_trial(run: Path, planned: Trial | None, entry: TrialEntry) -> StoredTrial | str:
     path = run / "trials" / entry.folder
     damaged = [name for name, expected in entry.sha256.items() if _hash_file(path / name) != expected]
     if damaged:
         return f"trial {entry.folder} is left out: {', '.join(damaged)}: missing, or changed since the run"
     proof = path / "proof.json"
-    return StoredTrial(
-        path,
-        read_record(path / "trial.json", TrialRecord),
-        read_record(proof, ProofRecord) if proof.exists() else None,
-    )
+    trial = read_record(path / "trial.json", TrialRecord)
+    known = Trial(number=trial.number, configuration=trial.configuration, block=trial.block)
+    if known != planned or trial.trial != entry.folder:
+        return f"trial {entry.folder} is left out: its trial.json is of another trial than the plan's"
+    return StoredTrial(path, trial, read_record(proof, ProofRecord) if proof.exists() else None)
 
 
 def _hash_file(path: Path) -> str | None:

@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,9 @@ from bench.results.issues import IssueCode
 from bench.results.records import RunRecord
 from bench.results.store import RECORD, RunFolder, read_record, read_run_id
 from bench.system.journal import NAME as JOURNAL
-from bench.system.journal import Journal, read_journal
+from bench.system.journal import Journal, Line, examine_journal, read_journal
 from bench.system.lock import forget_holder, read_holder
-from bench.system.processes import RUN_ID_FILE, end_strays, find_marked_processes, is_running
+from bench.system.processes import end_strays, find_marked_processes, is_running, is_working_folder
 
 _CLEANED: Final = "cleaned"  # the journal's step for a cluster without leftover objects of the run
 
@@ -29,13 +29,14 @@ _CLEANED: Final = "cleaned"  # the journal's step for a cluster without leftover
 @dataclass(frozen=True, slots=True)
 class Leftovers:
     """The leftovers of a run that did not end. `contexts` name clusters on which it created objects, which need another
-    command."""
+    command; `damage` is what its journal does not say."""
 
     run: Path
     run_id: str
     processes: tuple[int, ...]
     folders: tuple[Path, ...]
     contexts: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -88,7 +89,7 @@ def find_runs_below(output: Path) -> tuple[tuple[NamedRun, ...], tuple[str, ...]
     damaged: list[str] = []
     for path in sorted({_resolve_links(path) for path in output.glob("*/")}):
         try:
-            if _is_file(path / RECORD) or read_journal(path / JOURNAL):
+            if read_journal(path / JOURNAL) or _is_file(path / RECORD):
                 found.append(NamedRun(path, read_run_id(path)))
         except (StoreError, OSError) as error:
             damaged.append(
@@ -128,37 +129,32 @@ def _make_running_error(run: Path, pid: int) -> LockedError:
     return LockedError(f"{run} is running (process {pid}); end it with Ctrl-C there, then clean up")
 
 
-def _find_running_process(lines: tuple[dict[str, Any], ...]) -> int:
+def _find_running_process(lines: tuple[Line, ...]) -> int:
     """Find the pid of the process that runs or resumes a run; 0 for none. The host lock does not name runs on
     clusters."""
     begins = [line for line in lines if line["step"] == "begin"]
-    if not begins or _has_ended(lines):
-        return 0
-    pid, created = begins[-1].get("pid", 0), begins[-1].get("created", 0.0)
-    return pid if is_running(pid, created) else 0
+    return int(begins[-1]["pid"]) if begins and not _has_ended(lines) and is_running(begins[-1]) else 0
 
 
 def find_leftovers(run: NamedRun, marked: Mapping[str, tuple[int, ...]]) -> Leftovers | None:
     """Find the leftovers of a run; None where it ended by itself and has none. `marked` maps run ids to the pids that
-    carry them."""
-    lines = read_journal(run.path / JOURNAL)
-    is_over = not lines or _has_ended(lines)
-    recorded = {} if is_over else list_recorded_processes(lines)
-    started = {pid for pid, created in recorded.items() if is_running(pid, created)}
-    processes = tuple(sorted(started.union(marked.get(run.run_id, ()))))
+    carry them: only these are the run's, whatever its journal says. Raises StoreError where that cannot be read."""
+    lines, damage = examine_journal(run.path / JOURNAL)
+    is_over = not (lines or damage) or _has_ended(lines)
+    processes = tuple(sorted(marked.get(run.run_id, ())))
     folders = tuple(_find_folders(lines, run.run_id))
     if is_over and not processes and not folders and not _holds_lock(run):
         return None
-    contexts = () if _has_ended(lines) else list_recorded_contexts(lines)  # else the run removed or reported them
-    return Leftovers(run.path, run.run_id, processes, folders, contexts)
+    if _has_ended(lines):  # the run removed the rest, or reported it
+        return Leftovers(run.path, run.run_id, processes, folders)
+    return Leftovers(run.path, run.run_id, processes, folders, list_recorded_contexts(lines), damage)
 
 
 def clean_run(found: Leftovers) -> tuple[int, int]:
     """End the processes and remove the folders on this machine; return the number of each. Raises LeftoversError for
-    those that remain."""
+    those that remain, and once for a damaged journal, which may have named others."""
     run = NamedRun(found.run, found.run_id)
-    lines = read_journal(found.run / JOURNAL)
-    ended = end_strays(found.run_id, {} if _has_ended(lines) else list_recorded_processes(lines))
+    ended = end_strays(found.run_id)
     folders = [folder for folder in found.folders if folder.is_dir()]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,6 +164,9 @@ def clean_run(found: Leftovers) -> tuple[int, int]:
     if not found.contexts:  # else `close_cleaned` does it
         _close_run(found.run)
     forget_holder(found.run_id)
+    if found.damage:
+        hint = "hint: look for namespaces of the run on its cluster; the processes with its id were ended"
+        raise LeftoversError("\n".join((*found.damage, f"{found.run}: leftover objects may remain; {hint}")))
     return len(ended), len(folders)
 
 
@@ -185,12 +184,7 @@ def close_cleaned_runs(output: Path, *, context: str, run_id: str | None) -> Non
                 _close_run(run.path)
 
 
-def list_recorded_processes(lines: Iterable[dict[str, Any]]) -> dict[int, float]:
-    """Return the pids in a journal with their start times."""
-    return {line["pid"]: line["created"] for line in lines if line["step"] == "start-process-done"}
-
-
-def list_recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+def list_recorded_contexts(lines: Iterable[Line]) -> tuple[str, ...]:
     """Return the contexts of the clusters on which, by its journal, a run created objects and was not cleaned up."""
     contexts: dict[str, None] = {}
     for line in lines:
@@ -201,23 +195,12 @@ def list_recorded_contexts(lines: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(contexts)
 
 
-def _find_folders(lines: Iterable[dict[str, Any]], run_id: str) -> Iterable[Path]:
-    for line in lines:
-        if line["step"] == "make-folder":
-            path = Path(line["path"])
-            if path.is_dir() and _belongs_to(path, run_id):
-                yield path
+def _find_folders(lines: Iterable[Line], run_id: str) -> Iterator[Path]:
+    paths = dict.fromkeys(Path(line["path"]) for line in lines if line["step"] == "make-folder")
+    return (path for path in paths if is_working_folder(path, run_id))
 
 
-def _belongs_to(folder: Path, run_id: str) -> bool:
-    """Check whether a working folder belongs to a run: by its id file, or, as the run was killed before it wrote the
-    id, by that file alone being there, and empty."""
-    mark = folder / RUN_ID_FILE
-    text = mark.read_text("utf-8") if mark.is_file() else ""
-    return text == run_id or (not text and set(folder.iterdir()) <= {mark})
-
-
-def _has_ended(lines: tuple[dict[str, Any], ...]) -> bool:
+def _has_ended(lines: tuple[Line, ...]) -> bool:
     """Check whether the last `begin` has its `end`."""
     edges = [line["step"] for line in lines if line["step"] in ("begin", "end")]
     return bool(edges) and edges[-1] == "end"

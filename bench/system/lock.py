@@ -18,6 +18,7 @@ from typing import IO, Final
 from bench.errors import LockedError
 
 PATH_VARIABLE: Final = "MESHBENCH_HOST_LOCK"
+_LONGEST: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,20 @@ def _try_lock(file: IO[str]) -> bool:
 
 def _parse_holder(file: IO[str]) -> Holder | None:
     file.seek(0)
-    text = file.read()
     try:
-        return Holder(**json.loads(text)) if text else None
-    except (ValueError, TypeError) as error:
+        text = file.read(_LONGEST)
+        return _make_holder(**json.loads(text)) if text else None
+    except (ValueError, TypeError, RecursionError) as error:
         raise LockedError(
             f"{find_lock_file()} does not name a run; check that none is running, and remove it"
         ) from error
+
+
+def _make_holder(*, run: object, pid: object, since: object, run_id: object = "") -> Holder:
+    """Return the holder of these fields. Raises TypeError where one has another type."""
+    if isinstance(run, str) and type(pid) is int and isinstance(since, int | float) and isinstance(run_id, str):
+        return Holder(run, pid, since, run_id)
+    raise TypeError("a field of the holder has another type")
 
 
 def _write_holder(file: IO[str], holder: Holder) -> None:

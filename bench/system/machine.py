@@ -150,6 +150,10 @@ class Machine:
         """Read the CPU time of a process; None for one that has ended."""
         return parse_process_times(_read(self.proc / str(pid) / "stat"))
 
+    def boot_id(self) -> str:
+        """Read the id of the current boot; empty where there is none."""
+        return _read(self.proc / "sys" / "kernel" / "random" / "boot_id").strip()
+
     def children(self, pid: int) -> tuple[int, ...]:
         """Read the pids of the processes that the main thread of a process has started, and that run."""
         return parse_pids(_read(self.proc / str(pid) / "task" / str(pid) / "children"))

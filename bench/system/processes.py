@@ -8,11 +8,13 @@ import codecs
 import ctypes
 import math
 import os
+import re
 import resource
 import secrets
 import selectors
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,23 +23,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import psutil
 
 from bench.errors import DeployError, LeftoversError, MeshbenchError, note_leftovers
+from bench.system.bounded import read_bounded
 from bench.system.cancellation import POLL_S, CancelToken
 from bench.system.journal import Journal
+from bench.system.machine import Machine
 
 Role = Literal["service", "sidecar", "generator", "control-plane", "node", "noise"]
 
 
 RUN_ID_VARIABLE = "MESHBENCH_RUN_ID"
 RUN_ID_FILE = "meshbench-run-id"  # the file with the run's id in a working folder
+_FOLDER_PREFIX = "meshbench-"
+_FOLDER_BYTES = 4
+_FOLDER_NAME = re.compile(rf"{_FOLDER_PREFIX}[0-9a-f]{{{2 * _FOLDER_BYTES}}}")
 STOP_TIMEOUT_S = 10.0
 _CHUNK = 64 * 1024
 _MOST_OUTPUT = 1024 * 1024  # of each output of `run_program`
 _SAME_START_S = 0.02
+_LONGEST_ID = 200
+_MOST_PID = 1 << 22  # the kernel's own limit
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -127,7 +136,7 @@ class Launcher:
                 )
             except OSError as error:
                 raise DeployError(f"{name}: cannot start {argv[0]}: {error.strerror}") from error
-            outcome.update(pid=popen.pid, created=_read_start_time(popen.pid))
+            outcome.update(pid=popen.pid)
         return Process(name, role, popen, log)
 
     @contextmanager
@@ -164,8 +173,8 @@ class Launcher:
 
     def end_strays(self) -> None:
         """End processes that carry the run's id when none should. Raises LeftoversError for those that remain."""
-        ended = end_strays(self.run_id, {})
-        if left := find_strays(self.run_id, {}):
+        ended = end_strays(self.run_id)
+        if left := find_strays(self.run_id):
             raise LeftoversError(f"processes {', '.join(map(str, left))} of the run {self.run_id} cannot be ended")
         if ended:
             self.journal.write("ended-strays", pids=ended)
@@ -174,7 +183,7 @@ class Launcher:
     def working_folder(self) -> Iterator[Path]:
         """Yield a private folder, removed at the end. It is in the system's folder for temporary files, since Unix
         sockets need short paths, and never in the results, since it contains keys."""
-        path = Path(tempfile.gettempdir()) / f"meshbench-{secrets.token_hex(4)}"
+        path = Path(tempfile.gettempdir()) / f"{_FOLDER_PREFIX}{secrets.token_hex(_FOLDER_BYTES)}"
         self.journal.write("make-folder", path=str(path))
         path.mkdir(mode=0o700)
         try:
@@ -183,6 +192,22 @@ class Launcher:
         finally:
             _remove_folder(path)
             self.journal.write("removed-folder", path=str(path))
+
+
+def is_working_folder(path: Path, run_id: str) -> bool:
+    """Check whether a path is the working folder of a run: a folder of this user, named as one, which has the run's id,
+    or nothing, where the run was killed before it wrote the id."""
+    if not (path.is_absolute() and ".." not in path.parts and _FOLDER_NAME.fullmatch(path.name)):
+        return False
+    try:
+        facts = path.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+            return False
+        mark = path / RUN_ID_FILE
+        text = read_bounded(mark, most_bytes=_LONGEST_ID) if mark.exists() else b""
+        return text == run_id.encode() or (not text and set(path.iterdir()) <= {mark})
+    except (OSError, ValueError):  # it is being removed, may not be read, or no path can be like this
+        return False
 
 
 def _remove_folder(folder: Path) -> None:
@@ -241,7 +266,7 @@ def run_limited(
             process.kill()
             process.wait()
             _end_session(process.pid)
-            end_strays(mark, {})
+            end_strays(mark)
         sizes = [stream.seek(0, os.SEEK_END) for stream in (out, err)]
         if max(sizes) >= most_bytes:
             raise OSError(f"{argv[0]} printed more than {most_bytes // 1024 // 1024} MiB")
@@ -339,16 +364,24 @@ def _wait(popen: "subprocess.Popen[bytes]", deadline_s: float) -> int:
         raise TimeoutError("it did not end in time") from None
 
 
-def identify_this_process() -> dict[str, float]:
-    """Return pid and start time of this process, which no other process has, even a later one with its pid."""
-    return {"pid": os.getpid(), "created": _read_start_time(os.getpid())}
+def identify_process(pid: int) -> dict[str, int | str]:
+    """Return pid, start and boot of a running process, which no other process has, not even a later one with its pid,
+    and which a wall clock that is set does not change."""
+    times = Machine().process_times(pid)
+    return {"pid": pid, "started_ns": times.started_ns if times else 0, "boot": Machine().boot_id()}
 
 
-def is_running(pid: int, created: float) -> bool:
-    """Check whether the process with this pid and start time is running."""
+def is_running(known: Mapping[str, Any]) -> bool:
+    """Check whether a process is running that `identify_process` described. Older versions described its start by the
+    wall clock, as `created`; the oldest have no pid."""
+    pid = known.get("pid", 0)
+    if not 0 < pid <= _MOST_PID or (process := _find_living(pid)) is None:
+        return False
+    if "created" not in known:
+        return all(known.get(key) == value for key, value in identify_process(pid).items())
+    created_s: float = known["created"]
     try:
-        process = psutil.Process(pid)
-        return _is_alive(process) and abs(process.create_time() - created) < _SAME_START_S
+        return abs(process.create_time() - created_s) < _SAME_START_S
     except psutil.Error:
         return False
 
@@ -415,14 +448,12 @@ def _read_run_id(process: psutil.Process) -> str:
         return ""
 
 
-def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
-    """End the leftover processes of a run: those with pid and start time in its journal, or with its id.
-
-    `recorded` maps pids to start times (seconds since the epoch). Return the pids of those that were ended.
-    """
+def end_strays(run_id: str) -> tuple[int, ...]:
+    """End the leftover processes of a run: those with its id in their environment. Return the pids of those that were
+    ended."""
     found: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while strays := [process for process in _list_others() if _belongs_to(process, run_id, recorded)]:
+    while strays := [process for process in _list_others() if _read_run_id(process) == run_id]:
         found |= {process.pid: process for process in strays}  # one may have forked another one meanwhile
         for process in strays:
             with suppress(psutil.Error):
@@ -433,9 +464,9 @@ def end_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
     return tuple(pid for pid, process in found.items() if not _is_alive(process))
 
 
-def find_strays(run_id: str, recorded: Mapping[int, float]) -> tuple[int, ...]:
+def find_strays(run_id: str) -> tuple[int, ...]:
     """Return the pids that `end_strays` would end."""
-    return tuple(process.pid for process in _list_others() if _belongs_to(process, run_id, recorded))
+    return tuple(process.pid for process in _list_others() if _read_run_id(process) == run_id)
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -444,18 +475,6 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _belongs_to(process: psutil.Process, run_id: str, recorded: Mapping[int, float]) -> bool:
-    created = recorded.get(process.pid)
-    return (created is not None and is_running(process.pid, created)) or _read_run_id(process) == run_id
-
-
-def _read_start_time(pid: int) -> float:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return time.time()
 
 
 def _die_with_parent() -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bench.system.journal import read_journal
-from bench.system.processes import RUN_ID_VARIABLE
+from bench.system.processes import RUN_ID_VARIABLE, identify_process
 from tests import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -188,17 +188,6 @@ def _sleep(sleepers: ExitStack, **environment: str) -> "subprocess.Popen[bytes]"
     return sleeper
 
 
-def test_orphan_in_journal_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
-    """Case 64: a process whose id and start time are in the run's journal is ended."""
-    orphan = _sleep(sleepers)
-    created = psutil.Process(orphan.pid).create_time()
-    _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=orphan.pid, created=created)
-    finished = command.clean_up(dead_run.parent)
-    assert finished.code == 0, finished.output
-    assert f"processes {orphan.pid}; folders none" in finished.out
-    assert orphan.wait(5) == -signal.SIGKILL
-
-
 def test_orphan_with_run_id_is_ended(dead_run: Path, sleepers: ExitStack) -> None:
     """Case 64: a process that is not in the journal yet is ended by the run id in its environment."""
     orphan = _sleep(sleepers, **{RUN_ID_VARIABLE: dead_run.name})
@@ -209,11 +198,11 @@ def test_orphan_with_run_id_is_ended(dead_run: Path, sleepers: ExitStack) -> Non
     assert other.poll() is None
 
 
-def test_reused_process_id_is_spared(dead_run: Path, sleepers: ExitStack) -> None:
-    """Case 64: a process with the same id and another start time is another process, and is spared."""
+def test_process_that_only_the_journal_names_is_spared(dead_run: Path, sleepers: ExitStack) -> None:
+    """Case 64: a process whose id and start are in the journal, and which has not the run's id, is another's."""
     stranger = _sleep(sleepers)
-    created = psutil.Process(stranger.pid).create_time() - 5
-    _journal(dead_run, step="start-process-done", name="productpage-sidecar", pid=stranger.pid, created=created)
+    known = {**identify_process(stranger.pid), "created": psutil.Process(stranger.pid).create_time()}
+    _journal(dead_run, step="start-process-done", name="productpage-sidecar", **known)
     finished = command.clean_up(dead_run.parent)
     assert finished.code == 0, finished.output
     assert stranger.poll() is None

@@ -81,7 +81,7 @@ def test_stray_outside_session_is_ended_and_journaled(launcher: Launcher) -> Non
     """A process with the run's id outside its session is found before each trial and at the end of the run."""
     process, (*_, apart) = start(launcher)
     process.stop()
-    assert find_strays(RUN, {}) == find_marked_processes()[RUN] == (apart,)
+    assert find_strays(RUN) == find_marked_processes()[RUN] == (apart,)
     launcher.end_strays()
     assert not is_alive(apart)
     assert read_journal(launcher.journal.path)[-1] | {"at": ""} == {"at": "", "step": "ended-strays", "pids": [apart]}
@@ -92,7 +92,7 @@ def test_unkillable_stray_is_a_leftover(launcher: Launcher, monkeypatch: pytest.
     process, (*_, apart) = start(launcher)
     process.stop()
     with monkeypatch.context() as patch:
-        patch.setattr("bench.system.processes.end_strays", lambda _run, _recorded: ())
+        patch.setattr("bench.system.processes.end_strays", lambda _run: ())
         with pytest.raises(LeftoversError, match=f"processes {apart} of the run {RUN} cannot be ended"):
             launcher.end_strays()
         with pytest.raises(ValueError, match="failed") as caught, launcher.without_strays():
@@ -197,7 +197,7 @@ def test_strays_are_ended_before_each_trial_and_at_the_end(output: Path) -> None
 
 def test_parents_of_the_command_are_no_strays() -> None:
     """A shell whose user set the run's environment variable is spared, with all of its parents."""
-    code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}, {{}}), find_marked_processes())"
+    code = f"from bench.system.processes import *\nprint(find_strays({RUN!r}), find_marked_processes())"
     shell = f"{sys.executable} -c {shlex.quote(code)}; true"
     env = {**os.environ, RUN_ID_VARIABLE: RUN}
     found = subprocess.run(["sh", "-c", shell], env=env, capture_output=True, text=True, check=True, cwd=command.ROOT)

@@ -1,10 +1,12 @@
 """What a killed run left is found by its journal, and only that."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.cli.main import cli, main
@@ -19,12 +21,12 @@ from bench.run.cleanup import (
     find_run,
     find_runs_below,
     find_unfinished_runs,
-    list_recorded_processes,
 )
 from bench.run.session import read_resumable_run
+from bench.system.bounded import MOST_BYTES
 from bench.system.journal import read_journal
 from bench.system.lock import PATH_VARIABLE, hold_host_lock, read_holder
-from bench.system.processes import RUN_ID_FILE, identify_this_process
+from bench.system.processes import RUN_ID_FILE, identify_process
 from tests.bookinfo import ROOT
 from tests.factory import ConfigSpec, RunSpec, make_run
 
@@ -39,7 +41,7 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "machine.lock"
     monkeypatch.setenv(PATH_VARIABLE, str(path))
     monkeypatch.setattr(cleanup, "find_marked_processes", dict)
-    monkeypatch.setattr(cleanup, "end_strays", lambda _run, _recorded: ())
+    monkeypatch.setattr(cleanup, "end_strays", lambda _run: ())
     return path
 
 
@@ -59,7 +61,7 @@ def unfinished(output: Path, *, run: Path | None = None) -> tuple[Leftovers, ...
 
 def working_folder(tmp_path: Path, mark: str | None) -> dict[str, Any]:
     """The journal's line about a working folder with that mark and a key; None: killed while it was made."""
-    folder = tmp_path / "work"
+    folder = tmp_path / "meshbench-0123abcd"
     folder.mkdir()
     if mark is not None:
         (folder / RUN_ID_FILE).write_text(mark, "utf-8")
@@ -170,24 +172,98 @@ def test_refuses_running_run(tmp_path: Path) -> None:
         assert unfinished(tmp_path / "others") == ()
 
 
-def test_knows_processes_by_pid_and_start_time() -> None:
-    """Only started processes count: an intent has no process id yet."""
-    lines: list[dict[str, Any]] = [
-        {"step": "start-process", "name": "details"},
-        {"step": "start-process-done", "name": "details", "pid": 7, "created": 1.5},
-        {"step": "ended-process", "name": "details", "pid": 7},
-    ]
-    assert list_recorded_processes(lines) == {7: 1.5}
-
-
 def test_refuses_run_whose_process_lives(tmp_path: Path) -> None:
     """Also one on a cluster, which the host lock does not name; a later process with its pid does not count."""
-    begin: dict[str, Any] = {"step": "begin", **identify_this_process()}
+    begin: dict[str, Any] = {"step": "begin", **identify_process(os.getpid())}
     write_run(tmp_path / "results", begin)
     with pytest.raises(LockedError, match=rf"{RUN} is running \(process {begin['pid']}\)"):
         unfinished(tmp_path / "results")
-    write_run(tmp_path / "later", {**begin, "created": begin["created"] - 5})
-    assert [found.run_id for found in unfinished(tmp_path / "later")] == [RUN]
+    for number, other in enumerate(({"started_ns": begin["started_ns"] - 1}, {"boot": "another"}, {"pid": 10**30})):
+        write_run(tmp_path / f"later-{number}", {**begin, **other})
+        assert [found.run_id for found in unfinished(tmp_path / f"later-{number}")] == [RUN]
+
+
+def test_knows_running_process_of_older_version(tmp_path: Path) -> None:
+    """Its journal has the start by the wall clock."""
+    created = psutil.Process().create_time()
+    write_run(tmp_path / "results", {"step": "begin", "pid": os.getpid(), "created": created})
+    with pytest.raises(LockedError, match="is running"):
+        unfinished(tmp_path / "results")
+    write_run(tmp_path / "later", {"step": "begin", "pid": os.getpid(), "created": created - 5})
+    assert len(unfinished(tmp_path / "later")) == 1
+
+
+def test_journal_ends_no_process(tmp_path: Path) -> None:
+    """A process belongs to a run by the id in its environment, which no journal can give it."""
+    own = {"pid": os.getpid(), "created": psutil.Process().create_time(), **identify_process(os.getpid())}
+    write_run(tmp_path / "results", {"step": "begin"}, {"step": "start-process-done", "name": "details", **own})
+    [found] = unfinished(tmp_path / "results")
+    assert found.processes == ()
+
+
+@pytest.mark.parametrize("name", ["work", "meshbench-0123abcd.bak", "meshbench-", "meshbench-0123ABCD"])
+def test_spares_folder_with_another_name(tmp_path: Path, name: str) -> None:
+    """An empty folder that a journal names, and one with the run's id, is removed only where its name is ours."""
+    (tmp_path / name).mkdir()
+    line = {"step": "make-folder", "path": str(tmp_path / name)}
+    write_run(tmp_path / "results", {"step": "begin"}, line)
+    assert unfinished(tmp_path / "results")[0].folders == ()
+    (tmp_path / name / RUN_ID_FILE).write_text(RUN, "utf-8")
+    assert unfinished(tmp_path / "results")[0].folders == ()
+
+
+def test_spares_target_of_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link with the name of a working folder, a relative path and one with `..` lead elsewhere."""
+    line = working_folder(tmp_path, None)
+    (tmp_path / "meshbench-11111111").symlink_to(line["path"])
+    monkeypatch.chdir(tmp_path)
+    paths = ("meshbench-0123abcd", f"{tmp_path}/results/../meshbench-0123abcd", f"{tmp_path}/meshbench-11111111")
+    write_run(tmp_path / "results", {"step": "begin"}, *({**line, "path": path} for path in paths))
+    assert unfinished(tmp_path / "results")[0].folders == ()
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\xff\xfe", b"[" * 100_000, b'{"step": "make-folder", "path": 7}', b'{"step": "apply"}']
+)
+def test_reports_damaged_journal_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: bytes) -> None:
+    """What the other lines say is removed; the exit code is 7, as the damaged line may have named more. Other runs are
+    cleaned up as ever."""
+    line, output = working_folder(tmp_path, RUN), tmp_path / "results"
+    journal = write_run(output, {"step": "begin"}, line).rename(output / "first") / "journal.jsonl"
+    first, second = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join((first, odd, second, b"")))
+    write_run(output, {"step": "begin"})
+    assert ended(["cleanup", "--output", str(output)]) == 7
+    captured = capsys.readouterr()
+    assert f"{journal}:2: this line is damaged\n" in captured.err
+    assert captured.out.count("cleaned up: ") == 1
+    assert not Path(line["path"]).exists()
+    cli.main(["cleanup", "--output", str(output)], standalone_mode=False)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "large"])
+def test_unreadable_journal_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """No cleanup waits for a pipe or reads what is endless; the run is named, and the others are cleaned up."""
+    line, output = working_folder(tmp_path, RUN), tmp_path / "results"
+    journal = write_run(output).rename(output / "odd") / "journal.jsonl"
+    journal.unlink()
+    if kind == "pipe":
+        os.mkfifo(journal)
+    elif kind == "folder":
+        journal.mkdir()
+    else:
+        journal.touch()
+        os.truncate(journal, MOST_BYTES + 1)
+    write_run(output, {"step": "begin"}, line)
+    assert ended(["cleanup", "--output", str(output)]) == 7
+    captured = capsys.readouterr()
+    assert f"{output}/odd: skipped, so leftover objects may remain: {journal}: is " in captured.err.replace(
+        "Is a", "is"
+    )
+    assert "1 folders removed" in captured.out
+    assert not Path(line["path"]).exists()
 
 
 def test_closes_killed_run_after_cluster_cleanup(tmp_path: Path) -> None:
@@ -195,7 +271,7 @@ def test_closes_killed_run_after_cluster_cleanup(tmp_path: Path) -> None:
     apply = {"step": "apply", "context": "kind-mesh"}
     run = write_run(tmp_path / "results", {"step": "begin"}, apply)
     other = write_run(tmp_path / "other", {"step": "begin"}, {**apply, "context": "eks"})
-    alive = write_run(tmp_path / "alive", {"step": "begin", **identify_this_process()}, apply)
+    alive = write_run(tmp_path / "alive", {"step": "begin", **identify_process(os.getpid())}, apply)
     for folder in (run, other, alive):
         close_cleaned_runs(folder.parent, context="kind-mesh", run_id="20261123T031500Z-other-1111")
         assert read_journal(folder / "journal.jsonl")[-1]["step"] == "apply"
@@ -402,7 +478,7 @@ def test_interrupted_cleanup_reports_what_may_remain(
 ) -> None:
     """The message has the command that continues the cleanup."""
 
-    def interrupt(_run: str, _recorded: object) -> None:
+    def interrupt(_run: str) -> None:
         raise KeyboardInterrupt
 
     output = tmp_path / "my results"

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench.errors import DeployError, Interrupted, LeftoversError, LockedError
+from bench.errors import BadAnswerError, DeployError, Interrupted, LeftoversError, LockedError
 from bench.k8s.client import Object, Ref
 from bench.system.cancellation import CancelToken
 from bench.system.timing import LEASE_DURATION_S
@@ -27,6 +27,7 @@ from bench.targets.cluster.lock import (
     process_identity,
     read_holder,
     remove_lock,
+    seems_dead,
 )
 from bench.targets.cluster.session import ClusterBackend
 from tests.fake_cluster import FakeCluster, make_object
@@ -63,7 +64,7 @@ def test_lock_names_run_host_and_process(fake: FakeCluster) -> None:
         holder = read_holder(fake.cluster)
         assert holder is not None
         assert (holder.run_id, holder.process) == (RUN, os.getpid())
-        assert f"{holder.host} {holder.process}" == process_identity()
+        assert f"{holder.host} {holder.process} {holder.started_ns}" == process_identity()
         labels = fake.things[LEASE]["metadata"]["labels"]
         assert (labels["meshbench.dev/run-id"], labels["meshbench.dev/component"]) == (RUN, "lock")
     assert fake.things == {}
@@ -102,24 +103,46 @@ def test_recently_renewed_lock_is_alive(fake: FakeCluster) -> None:
 
 def test_process_of_this_host_is_dead_at_once(fake: FakeCluster) -> None:
     """A process that no longer exists is dead before its Lease expires."""
-    _held(fake, f"{OTHER} {process_identity().split()[0]} {NO_PROCESS}")
+    _held(fake, f"{OTHER} {process_identity().split()[0]} {NO_PROCESS} 1")
     refusal = pytest.raises(LockedError, match="without cleaning up")
     with refusal, cluster_lock(fake.cluster, RUN):
         pytest.fail("took over")
 
 
 def test_process_with_reused_pid_is_not_the_holder() -> None:
-    """The system reuses process ids."""
-    host, process = process_identity().split()
-    began = Holder(RUN, host, int(process), since=datetime(2020, 1, 1, tzinfo=UTC), renewed=NOW)
-    assert judge_holder(began, here=process_identity(), now=NOW) == "dead"
+    """The system reuses process ids; the start since the machine's boot is different."""
+    host, process, started_ns = process_identity().split()
+    holder = Holder(RUN, host, int(process), since=NOW, renewed=NOW, started_ns=int(started_ns) - 1)
+    assert judge_holder(holder, here=process_identity()) == "dead"
 
 
-@pytest.mark.parametrize(("silent_s", "verdict"), [(0, "unknown"), (LEASE_DURATION_S + 1, "unknown"), (3601, "dead")])
-def test_holder_elsewhere_is_dead_after_long_silence(silent_s: int, verdict: str) -> None:
-    """The clocks of two hosts may differ by minutes."""
-    holder = Holder(RUN, "00000000", 7, since=NOW - timedelta(hours=9), renewed=NOW - timedelta(seconds=silent_s))
-    assert judge_holder(holder, here="11111111 7", now=NOW) == verdict
+@pytest.mark.parametrize("hours", [-1000, 1000])
+def test_set_clock_does_not_make_holder_dead(hours: int) -> None:
+    """A run on this host lives as long as its process, whatever the wall clock says of its start and its renewals."""
+    host, process, started_ns = process_identity().split()
+    at = datetime.now(UTC) + timedelta(hours=hours)
+    holder = Holder(RUN, host, int(process), since=at, renewed=at, started_ns=int(started_ns))
+    assert judge_holder(holder, here=process_identity()) == "alive"
+    assert not seems_dead(holder)
+
+
+@pytest.mark.parametrize("silent_s", [0, LEASE_DURATION_S + 1, 3601, 10**9])
+@pytest.mark.parametrize("identity", ["00000000 7 5", "", f"{process_identity().split()[0]} 1"])
+def test_holder_of_unknown_start_is_watched(silent_s: int, identity: str) -> None:
+    """The clocks of two hosts may differ by any time: a holder elsewhere, and one of an older version, is dead when it
+    is not seen to renew its Lease."""
+    holder = holder_of(_lease(f"{OTHER} {identity}", renewed=NOW - timedelta(seconds=silent_s)))
+    assert holder is not None
+    assert judge_holder(holder, here=process_identity()) == "unknown"
+
+
+@pytest.mark.parametrize("time", ["soon", "2026-11-23T03:15:00+99:00", "0001-01-01T00:00:00+14:00"])
+def test_refuses_lease_with_invalid_times(time: str) -> None:
+    """Any user of a cluster may write a Lease."""
+    lease = _lease(OTHER)
+    lease["spec"]["renewTime"] = time
+    with pytest.raises(BadAnswerError, match="Lease meshbench-lock/meshbench: its times are invalid"):
+        holder_of(lease)
 
 
 def test_holder_that_renews_is_alive(fake: FakeCluster) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.system.journal import Journal, read_journal
+from bench.system.journal import Journal, examine_journal, read_journal
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_writes_intent_before_and_result_after(path: Path) -> None:
 def test_failed_step_has_no_result(path: Path) -> None:
     """Only its intent is written: it may be partly done."""
     journal = Journal(path)
-    with pytest.raises(ValueError, match="half-way"), journal.step("make-folder"):
+    with pytest.raises(ValueError, match="half-way"), journal.step("make-folder", path="meshbench-0123"):
         raise ValueError("half-way")
     journal.close()
     assert [line["step"] for line in read_journal(path)] == ["make-folder"]
@@ -59,6 +59,16 @@ def test_ignores_lines_that_are_no_steps(path: Path) -> None:
     """Other content of the file is not read as a step."""
     path.write_text('[1]\nnull\n{"step": "begin"}\n', "utf-8")
     assert [line["step"] for line in read_journal(path)] == ["begin"]
+
+
+def test_names_damaged_line(path: Path) -> None:
+    """A line that a kill cut is followed by one of a resumed run or a cleanup; before any other line it is damage."""
+    path.write_text(
+        '{"step": "begin"}\n{"step": "ap\n{"step": "begin"}\n{"st\n{"step": "apply", "context": "a"}\n{"s', "utf-8"
+    )
+    lines, damage = examine_journal(path)
+    assert [line["step"] for line in lines] == ["begin", "begin", "apply"]
+    assert damage == (f"{path}:4: this line is damaged",)
 
 
 def test_unwritable_journal_is_a_store_error() -> None:

@@ -7,21 +7,22 @@ no longer renewed names a run that died: it has to be cleaned up before the next
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event, Thread
 from typing import Final, Literal
 
-import psutil
-
-from bench.errors import ClusterError, ErrorKind, LeftoversError, LockedError, note_leftovers
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, labels_of
 from bench.k8s.wait import describe_blockers
 from bench.system.cancellation import CancelToken, Shield, wait_until
+from bench.system.machine import Machine
+from bench.system.processes import identify_process, is_running
+from bench.system.redaction import one_line
 from bench.system.timing import LEASE_DURATION_S
 from bench.targets.cluster.teardown.stages import LOCK_COMPONENT
 from bench.units import format_duration
@@ -30,21 +31,22 @@ LOCK_NAMESPACE: Final = Ref("v1", "Namespace", "meshbench-lock")
 LEASE: Final = Ref("coordination.k8s.io/v1", "Lease", "meshbench", LOCK_NAMESPACE.name)
 _LOOK_S: Final = 1.0  # at a holder elsewhere
 _NO_NAMESPACE: Final = (ErrorKind.FORBIDDEN, ErrorKind.NOT_FOUND)  # the namespace is terminating or deleted
-_SURELY_DEAD_S: Final = 3600.0  # no two machines' clocks differ by so much
-_START_SLACK_S: Final = 2.0
+_IDENTITY: Final = re.compile(r"(\S+) ([0-9]{1,10})(?: ([0-9]{1,18}))?", re.ASCII)  # after the run's id
 
 Verdict = Literal["alive", "dead", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The holder that a Lease names. `host` is a hash; `process` is 0 where the Lease was not written by meshbench."""
+    """The holder that a Lease names. `host` is a hash; `process` is 0 where the Lease was not written by meshbench, and
+    `started_ns`, when the process started after its host, is None where an older version wrote it."""
 
     run_id: str
     host: str
     process: int
     since: datetime
     renewed: datetime
+    started_ns: int | None = None
 
     def silent_s(self, now: datetime) -> float:
         """Return the seconds since the last renewal, by two machines' clocks."""
@@ -57,50 +59,46 @@ class Holder:
 
 
 def holder_of(lease: Object) -> Holder | None:
-    """Read a Lease; return None for one without a holder."""
+    """Read a Lease; return None for one without a holder. Raises BadAnswerError for one that is not valid."""
     spec = lease.get("spec") or {}
     words = (spec.get("holderIdentity") or "").split()
     if not words:
         return None
-    host, process = (words[1], int(words[2])) if len(words) == 3 and words[2].isdecimal() else ("unknown", 0)
+    host, process, started_ns = "unknown", 0, None
+    if match := _IDENTITY.fullmatch(" ".join(words[1:])):
+        host, process, started_ns = match[1], int(match[2]), int(match[3]) if match[3] else None
     renewed = spec.get("renewTime") or lease["metadata"]["creationTimestamp"]
-    return Holder(words[0], host, process, _time(spec.get("acquireTime") or renewed), _time(renewed))
+    try:
+        return Holder(words[0], host, process, _time(spec.get("acquireTime") or renewed), _time(renewed), started_ns)
+    except (ValueError, OverflowError) as error:
+        raise BadAnswerError(f"reading {LEASE}: its times are invalid: {one_line(str(error))}") from error
 
 
 def process_identity() -> str:
-    """Return this process as a Lease names it: `<host hash> <pid>`. The hash differs between machines, boots and
-    containers."""
-    return f"{_host()} {os.getpid()}"
+    """Return this process as a Lease names it: `<host hash> <pid> <its start>`. The hash differs between machines,
+    boots and containers."""
+    return f"{_host()} {os.getpid()} {identify_process(os.getpid())['started_ns']}"
 
 
-def judge_holder(holder: Holder, *, here: str, now: datetime) -> Verdict:
-    """Return what is known of a holder without watching it: by its process if it is on this machine, by the age of its
-    renewal if that is large."""
-    if holder.host == here.partition(" ")[0]:
-        return "alive" if _is_running(holder) else "dead"
-    return "dead" if holder.silent_s(now) > _SURELY_DEAD_S else "unknown"
+def judge_holder(holder: Holder, *, here: str) -> Verdict:
+    """Return what is known of a holder without watching it: by its process if it is on this machine, which no clock
+    that is set changes. Elsewhere only its renewals tell."""
+    if holder.host != here.partition(" ")[0] or holder.started_ns is None:
+        return "unknown"
+    known = {"pid": holder.process, "started_ns": holder.started_ns, "boot": Machine().boot_id()}
+    return "alive" if is_running(known) else "dead"
 
 
 def seems_dead(holder: Holder) -> bool:
     """Return whether it will surely, or most likely, not go on; a cleanup checks that again."""
-    now = datetime.now(UTC)
-    return judge_holder(holder, here=process_identity(), now=now) == "dead" or holder.silent_s(now) > LEASE_DURATION_S
-
-
-def _is_running(holder: Holder) -> bool:
-    """Return whether its process exists, and is not a later one with the same number."""
-    try:
-        process = psutil.Process(holder.process)
-        began = process.create_time()
-        return process.status() != psutil.STATUS_ZOMBIE and began <= holder.since.timestamp() + _START_SLACK_S
-    except psutil.NoSuchProcess:
-        return False
+    verdict = judge_holder(holder, here=process_identity())
+    return verdict == "dead" or (verdict == "unknown" and holder.silent_s(datetime.now(UTC)) > LEASE_DURATION_S)
 
 
 def _host() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
     container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # not a path, but a number of the kernel's
-    return hashlib.sha256(f"meshbench {platform.node()} {boot} {container}".encode()).hexdigest()[:8]
+    text = f"meshbench {platform.node()} {Machine().boot_id()}\n {container}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _time(text: str) -> datetime:
@@ -171,7 +169,7 @@ def ensure_held(cluster: Cluster, run_id: str, *, place: Ref = LOCK_NAMESPACE) -
 def is_alive(cluster: Cluster, holder: Holder, *, watch: CancelToken, place: Ref = LOCK_NAMESPACE) -> bool:
     """Return whether the lock's holder lives: on this machine by its process, else by watching for its next renewal,
     since two machines' clocks may differ."""
-    verdict = judge_holder(holder, here=process_identity(), now=datetime.now(UTC))
+    verdict = judge_holder(holder, here=process_identity())
     if verdict != "unknown":
         return verdict == "alive"
 
