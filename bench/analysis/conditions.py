@@ -4,16 +4,18 @@ A build is what is deployed: images, versions, manifests and meshes. Conditions 
 depends on: the machine or cluster, the load and its generator, the design, and what is equalised.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from bench.analysis.history import read_checksums
 from bench.results.environment import find_differences
 from bench.results.records import RunRecord
 from bench.results.store import StoredRun
 from bench.scenario.load_settings import EnvironmentValue
+from bench.scenario.loader import read_stored_checksums
 from bench.scenario.model import Load
 from bench.scenario.versions import LOAD
+from bench.system.private_files import read_index
 
 _VALUES: Final = "values"  # the folder of a run with the values files of its meshes
 _PROXY: Final = "envoy"  # on one machine its version is the build of all proxies
@@ -119,10 +121,13 @@ def _find_common_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
         yield "mesh_values"
 
 
-def _read_values(run: StoredRun) -> dict[str, bytes]:
-    """Return the meshes' values files that a run keeps."""
+def _read_values(run: StoredRun) -> dict[str, str]:
+    """Return the checksums of the meshes' values files, which runs of older versions have in their folder."""
+    if (index := read_index(run.path)) and (private := index.select(_VALUES)):
+        return {name: one.scrypt for name, one in private.items()}
     folder = run.path / _VALUES
-    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.is_dir() else {}
+    files = folder.iterdir() if folder.is_dir() else ()
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
@@ -156,7 +161,7 @@ def list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]
 
 def _read_files(run: StoredRun) -> dict[str, tuple[tuple[str, str], ...]]:
     """Return names and checksums of the stored manifests, by folder as the scenario names it."""
-    checksums = sorted(read_checksums(run))
+    checksums = sorted(read_stored_checksums(run.record.scenario, run.path))
     folders = {name for one in run.record.scenario.configurations for name in one.manifests}
     return {
         folder: tuple((name, digest) for name, digest in checksums if name.startswith(f"manifests/{folder}/"))
@@ -166,7 +171,8 @@ def _read_files(run: StoredRun) -> dict[str, tuple[tuple[str, str], ...]]:
 
 def _read_locustfile(run: StoredRun) -> list[tuple[str, str]]:
     """Return names and checksums of the Locust file and of what travels with it."""
-    return [one for one in read_checksums(run) if not one[0].startswith("manifests/")]
+    checksums = read_stored_checksums(run.record.scenario, run.path)
+    return [one for one in checksums if not one[0].startswith("manifests/")]
 
 
 def _list_shared(one: RunRecord, other: RunRecord) -> list[str]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError
 
 from bench.analysis.run_summary import summarise
 from bench.errors import InputError, StoreError
-from bench.files.folders import list_manifest_files
 from bench.results import version_1
 from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.environment import COMPARED
@@ -27,7 +26,7 @@ from bench.results.issues import Issue
 from bench.results.records import ANY_NODE
 from bench.results.store import StoredRun
 from bench.results.summary_records import Contrast, SummaryRecord, Verdict
-from bench.scenario.loader import find_stored_inputs
+from bench.scenario.loader import read_stored_checksums
 from bench.scenario.model import Load
 from bench.system.redaction import redact
 
@@ -107,7 +106,7 @@ def read_conditions(run: StoredRun) -> dict[str, str]:
             if key in one and not one[key]:
                 del one[key]
     environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
-    files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_checksums(run)))
+    files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_stored_checksums(record.scenario, run.path)))
     known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
     # The first nights were all sequential with whole requests on any node, and are known by conditions without these.
     if record.plan.is_paired:
@@ -205,22 +204,6 @@ def _make_line(
         run_exit_code=record.exit_code,
         accepted=keep_printable(accepted),
     )
-
-
-def read_checksums(run: StoredRun) -> Iterator[tuple[str, str]]:
-    """Yield name and checksum of each stored manifest, of the Locust file, whatever its name, and of its helpers."""
-    inputs = find_stored_inputs(run.record.scenario, run.path)
-    for reference, folder in inputs.manifests.items():
-        for path in list_manifest_files(folder):
-            yield f"manifests/{reference}/{path.relative_to(folder).as_posix()}", _compute_checksum(path)
-    if inputs.locustfile.is_file():
-        yield "locustfile.py", _compute_checksum(inputs.locustfile)
-    for name, path in inputs.locust.files[1:]:
-        yield f"locust/{name}", _compute_checksum(path)
-
-
-def _compute_checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def hash_conditions(conditions: dict[str, str]) -> str:

@@ -3,12 +3,13 @@
 A rendered folder has one file, which a run's folder keeps like any other manifest: a resumed run needs no tool.
 """
 
+import atexit
 import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.errors import InputError, Problem
 from bench.files.folders import walk_files
 from bench.files.yaml_source import KUBECTL, Document, read_documents
 from bench.system.processes import run_limited
+from bench.system.temporary import temporary_folder
 
 RENDERED: Final = "rendered.yaml"
 _TIMEOUT_S: Final = 60.0
@@ -107,7 +109,7 @@ def render(folder: Path) -> Rendered:
         raise InputError([Problem(str(folder), 0, "", f"cannot be rendered: {error}; hint: run '{shown}'")]) from None
     if not text.strip():
         raise InputError([Problem(str(folder), 0, "", f"renders to nothing; hint: run '{shown}'")])
-    target = Path(_make_folder())
+    target = _make_folder()
     (target / RENDERED).write_text(text, "utf-8")
     return Rendered(target, " ".join(command[:2]))
 
@@ -115,7 +117,8 @@ def render(folder: Path) -> Rendered:
 def _run(command: tuple[str, ...]) -> str:
     """Return what a tool prints. It has an empty home folder, so neither plugins nor settings. Raises OSError."""
     program = shutil.which(command[0]) or command[0]
-    with tempfile.TemporaryDirectory(prefix="meshbench-home-") as home:
+    with temporary_folder("home") as folder:
+        home = str(folder)
         env = {"HOME": home, "LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath), "TMPDIR": home}
         ran = run_limited([program, *command[1:]], env=env, timeout_s=_TIMEOUT_S, most_bytes=KUBECTL.size)
     if ran.returncode:
@@ -125,13 +128,14 @@ def _run(command: tuple[str, ...]) -> str:
     return ran.stdout
 
 
-_kept: Final[list["tempfile.TemporaryDirectory[str]"]] = []  # each is removed when the process ends
+_kept: Final = ExitStack()  # the folders of this process
+atexit.register(_kept.close)
 
 
-def _make_folder() -> str:
-    folder = tempfile.TemporaryDirectory(prefix="meshbench-rendered-")
-    _kept.append(folder)
-    return folder.name
+def _make_folder() -> Path:
+    folder = _kept.enter_context(temporary_folder("rendered")) / "manifests"
+    folder.mkdir()
+    return folder
 
 
 def _check_kustomization(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Problem]:

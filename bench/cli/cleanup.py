@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 @click.option("--run", "run_", type=Folder(), metavar="RUN", help="Clean up only this run.")
 @context_option
 @click.option("--run-id", metavar="ID", help="With --context: clean up only the run with this id.")
-@click.option("--list", "only_list", is_flag=True, help="List leftover objects; remove nothing.")
-def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str | None, only_list: bool) -> None:
-    """Remove the leftover objects of killed runs, on this machine or on a cluster. It is safe to repeat."""
+@click.option("--no-resume", is_flag=True, help="Also remove the private files that --resume needs.")
+@click.option("--list", "only_list", is_flag=True, help="List leftover objects and private files; remove nothing.")
+def cleanup(
+    *, output: Path, run_: Path | None, context: str | None, run_id: str | None, no_resume: bool, only_list: bool
+) -> None:
+    """Remove the leftover objects of killed runs, on this machine or on a cluster, and this machine's private files
+    that no run needs. It is safe to repeat."""
     from bench.run.cleanup import close_cleaned_runs, find_run
 
     named = None if run_ is None else find_run(run_)
@@ -37,11 +41,15 @@ def cleanup(*, output: Path, run_: Path | None, context: str | None, run_id: str
         is_given = click.get_current_context().get_parameter_source("output") is not ParameterSource.DEFAULT
         if is_given and not os.path.exists(output):  # noqa: PTH110  # Path.exists raises for a name that is too long
             raise InputError(f"--output {output}: no such folder")
-        _clean_machine(output, named, only_list=only_list)
+        try:
+            _clean_machine(output, named, only_list=only_list)
+        finally:
+            _clean_private(output, named, no_resume=no_resume, only_list=only_list)
         return
     from bench.targets.cluster.teardown.cleanup import cluster_cleanup
 
     wanted = _choose_run_id(run_id, named)
+    _clean_private(output, named, no_resume=no_resume, only_list=only_list)
     for line in cluster_cleanup(context, run_id=wanted, only_list=only_list, timing=find_timing()):
         click.echo(line)
     if not only_list:
@@ -85,6 +93,22 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
         problems += ["leftover objects on a cluster need another command:", *commands]
     if problems:
         raise LeftoversError("\n".join(problems))
+
+
+def _clean_private(output: Path, named: "NamedRun | None", *, no_resume: bool, only_list: bool) -> None:
+    """Remove, or only list, the private copies on this machine."""
+    from bench.run.cleanup import find_runs_below
+    from bench.run.private_copies import find_private_copies, remove_copies
+
+    below = named.path.parent if named else output
+    runs = (named,) if named else find_runs_below(below)[0]
+    copies = find_private_copies(below, runs, only=named, ends_resume=no_resume)
+    for one in copies:
+        if one.kept or only_list:
+            click.echo(one.summary)
+    if not only_list:
+        for one in remove_copies(copies):
+            click.echo(f"{one.summary}: removed")
 
 
 @contextmanager

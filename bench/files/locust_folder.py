@@ -3,8 +3,9 @@
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,11 +36,12 @@ class LeftOut:
 @dataclass(frozen=True, slots=True)
 class LocustFolder:
     """A Locust file and what travels with it. `helpers` are the other files, as sorted paths relative to its folder;
-    `left_out` is what the folder has in addition."""
+    `left_out` is what the folder has in addition. `modes` are the permissions of files that are kept with others."""
 
     locustfile: Path
     helpers: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def files(self) -> tuple[tuple[str, Path], ...]:
@@ -47,12 +49,18 @@ class LocustFolder:
         folder = self.locustfile.parent
         return ((self.locustfile.name, self.locustfile), *((name, folder / name) for name in self.helpers))
 
+    def mode_of(self, name: str) -> int:
+        """Return the permissions that a file travels with."""
+        known = self.modes.get(name)
+        return stat.S_IMODE(dict(self.files)[name].stat().st_mode) if known is None else known
+
     def copy_to(self, folder: Path) -> Path:
         """Copy every file with its mode into a folder, which is created; return the copy of the Locust file."""
         for name, source in self.files:
             copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, copy)
+            shutil.copyfile(source, copy)
+            copy.chmod(self.mode_of(name))
         return folder / self.locustfile.name
 
 
@@ -72,11 +80,16 @@ def find_locust_folder(locustfile: Path, excluded: Collection[Path] = ()) -> Loc
     return folder
 
 
-def read_locust_folder(locustfile: Path) -> LocustFolder:
+def read_locust_folder(locustfile: Path, modes: Mapping[str, int] | None = None) -> LocustFolder:
     """Return a Locust file and every other file of its folder, which has nothing else: the one of a run."""
     root = locustfile.parent
     helpers = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file() and path != locustfile)
-    return LocustFolder(locustfile, tuple(sorted(helpers)))
+    return LocustFolder(locustfile, tuple(sorted(helpers)), modes=modes or {})
+
+
+def is_code(name: str) -> bool:
+    """Check whether a file beside a Locust file is code; any other is data, which may be private."""
+    return name.endswith(".py")
 
 
 def _walk(folder: Path, root: Path, others: Collection[Path]) -> Iterator[str | LeftOut]:

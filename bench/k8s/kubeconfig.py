@@ -3,23 +3,21 @@
 A context that the user switches to in another shell later changes nothing here. A kubeconfig can name programs to run
 for credentials, so its path comes from the user's environment alone, never from a scenario.
 
-The private copy is in a folder with a locked file. The kernel releases the lock with its process, so that a later
-command can remove the folder of one that was killed.
+The private copy is in a temporary folder, which a later command removes where this one is killed.
 """
 
 import base64
 import binascii
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
@@ -30,10 +28,9 @@ from bench.k8s.in_cluster import IN_CLUSTER, read_own_context
 from bench.k8s.kubeconfig_types import CLUSTER_TYPES, CONTEXT_TYPES, USER_TYPES, Context, require_types
 from bench.k8s.retry import REQUEST, RetryPolicy, retry
 from bench.system.cancellation import CancelToken
+from bench.system.temporary import remove_abandoned, temporary_folder
 from bench.system.timing import DEFAULT, Timing
 
-_PREFIX: Final = "meshbench-"
-_HELD: Final = "held"
 DEFAULT_PATH = Path("~/.kube/config")
 _PRODUCTION = re.compile(r"prod|prd|(?<![a-z])live(?![a-z])", re.IGNORECASE)
 # Keys that name a file, or hold its content under `<key>-data`.
@@ -46,29 +43,9 @@ _TLS_KEYS = ("certificate-authority", "certificate-authority-data", "insecure-sk
 def credentials_folder() -> Iterator[Path]:
     """Make a temporary folder for this user alone, removed when the block is left; remove those of dead commands
     before."""
-    _remove_abandoned()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        folder = Path(name)
-        with (folder / f"{_HELD}.new").open("w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            (folder / f"{_HELD}.new").rename(folder / _HELD)  # under that name only with its lock
-            yield folder
-
-
-def _remove_abandoned() -> None:
-    for held in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_HELD}"):
-        with suppress(FileNotFoundError):  # its owner, or another command, was quicker
-            if held.parent.lstat().st_uid == os.getuid():
-                _remove_if_abandoned(held)
-
-
-def _remove_if_abandoned(held: Path) -> None:
-    with held.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(held.parent, ignore_errors=True)
+    remove_abandoned()
+    with temporary_folder() as folder:
+        yield folder
 
 
 @contextmanager

@@ -1,22 +1,28 @@
-"""Save the last lines of pods' logs in the folder of a trial."""
+"""Save the last lines of pods' logs in the private folder of a trial: they are of programs of others."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bench.errors import ClusterError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.objects import names_of
-from bench.results.store import make_file_name, write_text
+from bench.results.store import make_file_name
+from bench.system.private_files import Content, PrivateFolder
+from bench.system.redaction import redact
 
 _LINES: Final = 200
 
 
-def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
-    """Write a file for each container, sidecars included, named by the workload of its pod, or by the pod where the
-    workload has several; where there is no log, the file holds the reason."""
-    folder.mkdir(exist_ok=True)
-    pods = tuple(pods)
+_FOLDER: Final = "services"
+
+
+def save_logs(cluster: Cluster, pods: Iterable[Object], private: PrivateFolder) -> None:
+    """Write a file for each container into `services/`, sidecars included, named by the workload of its pod, or by the
+    pod where the workload has several; where there is no log, the file holds the reason."""
+    private.keep(_read_logs(cluster, tuple(pods)))
+
+
+def _read_logs(cluster: Cluster, pods: tuple[Object, ...]) -> Iterator[Content]:
     names = names_of(pods)
     for pod in pods:
         name = names[pod["metadata"]["name"]]
@@ -24,7 +30,7 @@ def save_logs(cluster: Cluster, pods: Iterable[Object], folder: Path) -> None:
         for container in _lasting_containers(pod):
             text = _read_log(cluster, pod["metadata"], container)
             file = f"{name if is_single else pod['metadata']['name']}-{container}.log"
-            write_text(folder / make_file_name(file), text)
+            yield Content(f"{_FOLDER}/{make_file_name(file)}", redact(text).encode("utf-8", "backslashreplace"))
 
 
 def _read_log(cluster: Cluster, pod: Mapping[str, str], container: str) -> str:

@@ -45,18 +45,18 @@ _NAMES_BYTES = 16 * 1024 * 1024
 class LoadSpec:
     """The load to generate. `address` is host:port, where connections to `virtual_host` and the other `names` of the
     entry are led; Locust's host is `virtual_host`. `ready` is what a valid answer is, as JSON, and `login` the name of
-    logins. `helpers` are the
-    files that travel with the locustfile, as paths relative to its folder; `options`, `env` and tags are the
-    scenario's for it. `logged_in` are users that half of the load logs in as, each with the `versions` that its pages
-    must show. `check` is the module by which the locustfile checks them, if it has one. A `held` load starts with users
-    that wait for their release. `block_s` is how long the loads of a whole block take, where several share it.
-    `think_time_chosen` is whether the scenario names the think time of this load: a locustfile without the option has
-    waits of its own."""
+    logins. `helpers` are the files that travel with the locustfile, as paths relative to its folder, with `modes` other
+    than their own; `options`, `env` and tags are the scenario's for it. `logged_in` are users that half of the load
+    logs in as, each with the `versions` that its pages must show. `check` is the module by which the locustfile checks
+    them, if it has one. A `held` load starts with users that wait for their release. `block_s` is how long the loads of
+    a whole block take, where several share it. `think_time_chosen` is whether the scenario names the think time of this
+    load: a locustfile without the option has waits of its own."""
 
     address: str
     virtual_host: str
     locustfile: Path
     helpers: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict, hash=False)
     options: Mapping[str, OptionValues] = field(default_factory=dict, hash=False)
     env: Mapping[str, EnvironmentValue] = field(default_factory=dict, hash=False)
     tags: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class LoadSpec:
     @property
     def locust(self) -> LocustFolder:
         """The Locust file with what travels with it."""
-        return LocustFolder(self.locustfile, self.helpers)
+        return LocustFolder(self.locustfile, self.helpers, modes=self.modes)
 
     def argv(self, python: str, *, locustfile: str, recorder: str, folder: str) -> list[str]:
         """Return Locust's command line, with the paths of the files where it runs. The run time is a limit for the case
@@ -466,6 +466,7 @@ def make_load_spec(
         login=login.requests if login else "",
         locustfile=locust.locustfile,
         helpers=locust.helpers,
+        modes=locust.modes,
         options=load.options,
         env=load.env,
         tags=load.tags,

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.load.generator import LoadSpec, make_load_spec
 from bench.meshes.resolved import ResolvedScenario
 from bench.scenario.load_settings import read_environment
 from bench.system.processes import run_limited
+from bench.system.temporary import temporary_folder
 
 LIMIT_S: Final = 20.0
 _GRACE_S: Final = 5.0  # to start Locust, and for a file whose code cannot be interrupted
@@ -59,8 +59,8 @@ def inspect_locustfile(spec: LoadSpec, *, is_bare: bool = False, limit_s: float 
     variables = read_environment(spec.env)
     known = _digest(spec, variables, is_bare=is_bare)
     if known not in _inspected:
-        with tempfile.TemporaryDirectory(prefix="meshbench-", ignore_cleanup_errors=True) as work:
-            _inspected[known] = _inspect(spec, Path(work), variables, is_bare=is_bare, limit_s=limit_s)
+        with temporary_folder("check") as work:
+            _inspected[known] = _inspect(spec, work, variables, is_bare=is_bare, limit_s=limit_s)
     return _inspected[known]
 
 

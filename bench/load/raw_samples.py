@@ -27,6 +27,7 @@ from bench.load.recorded import (
 from bench.results.samples import RAW_ROW, TASK_ROW, Samples, make_samples
 
 ACCOUNT = "generator.json"
+LOG = "load.log"  # of Locust: private, since it has what the Locust file prints
 HOLD = "hold"  # makes users wait, where a load was started with it; its content is the number of the hold
 _HELD = "held"  # a recorder's answer once all its users wait: the same number
 _TIMES = ("intended_ns", "started_ns")

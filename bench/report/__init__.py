@@ -14,8 +14,9 @@ from bench.report.model import Picture, Report
 from bench.report.text_formats import write_csv, write_latex, write_markdown, write_png, write_svg
 from bench.results.store import StoredRun, write_record
 from bench.results.summary_records import SummaryRecord
+from bench.system.open_folder import OpenFolder, open_folder
 
-FORMATS: Final[dict[str, Callable[[Report, Path], tuple[Path, ...]]]] = {
+FORMATS: Final[dict[str, Callable[[Report, OpenFolder], tuple[Path, ...]]]] = {
     "html": write_html,
     "md": write_markdown,
     "csv": write_csv,
@@ -45,9 +46,9 @@ def write_report(run: StoredRun, *, formats: Collection[str] = tuple(FORMATS)) -
     report = Report(Run(run), _draw)
     folder = run.path / "report"
     try:
-        folder.mkdir(exist_ok=True)
-        write_record(run.path / "summary.json", report.summary)
-        paths = (run.path / "summary.json", *_write_formats(report, folder, formats))
+        with open_folder(run.path) as home, home.enter(folder.name) as inside:
+            write_record(run.path / "summary.json", report.summary)
+            paths = (run.path / "summary.json", *_write_formats(report, inside, formats))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
     return WrittenReport(report.summary, paths)
@@ -59,7 +60,7 @@ def _draw(report: Report) -> Sequence[Picture]:
     return draw_figures(report)
 
 
-def _write_formats(report: Report, folder: Path, formats: Collection[str]) -> Iterator[Path]:
+def _write_formats(report: Report, folder: OpenFolder, formats: Collection[str]) -> Iterator[Path]:
     for name, write in FORMATS.items():
         if name in formats:
             yield from write(report, folder)

@@ -14,7 +14,8 @@ from bench.report.conclusions import format_exploratory, format_overview, make_a
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Report, Table, make_table
 from bench.report.tables import make_tables
-from bench.results.store import write_text
+from bench.results.store import write_text_inside
+from bench.system.open_folder import OpenFolder
 from bench.units import format_bytes, format_count, format_percent, format_time
 
 _LONGEST = 20  # rows of a table; longer ones are folded
@@ -66,11 +67,9 @@ def _format_observations(facts: pd.DataFrame) -> str:
     return " · ".join(seen[:_MOST_OBSERVATIONS]) + more
 
 
-def write_html(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_html(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write `index.html`."""
-    path = folder / "index.html"
-    write_text(path, render_page(report))
-    return (path,)
+    return (write_text_inside(folder, "index.html", render_page(report)),)
 
 
 def render_page(report: Report) -> str:

@@ -15,8 +15,9 @@ from bench.report.conclusions import format_exploratory, format_overview, make_a
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Column, Report, Table
 from bench.report.tables import make_tables
-from bench.results.store import write_text
+from bench.results.store import write_bytes_inside, write_text_inside
 from bench.results.summary_records import SummaryRecord
+from bench.system.open_folder import OpenFolder
 
 WIDTH: Final = 100  # of a line, where the output is no terminal
 _GAP: Final = "  "
@@ -122,7 +123,7 @@ def _format_rows(columns: Sequence[tuple[Column, Sequence[Cell]]]) -> list[str]:
     return [row for row in rows if row]
 
 
-def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_markdown(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write `report.md`: heading, answer, warnings, tables."""
     top = make_heading(report)
     lines = [
@@ -148,10 +149,10 @@ def write_markdown(report: Report, folder: Path) -> tuple[Path, ...]:
             "",
             *_format_markdown_table(table),
         ]
-    return (_write_file(folder / "report.md", "\n".join(lines) + "\n"),)
+    return (write_text_inside(folder, "report.md", "\n".join(lines) + "\n"),)
 
 
-def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_csv(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write `latency.csv` (a row per repeat) and `contrasts.csv` (a row per comparison); where a run has them,
     `names.csv` (a row per repeat and request name) and `proxies.csv` (a row per cost of a proxy). Values are exact,
     column names include the units; issues are texts, not codes."""
@@ -162,37 +163,28 @@ def write_csv(report: Report, folder: Path) -> tuple[Path, ...]:
         "proxies": _join_counts(report.run.proxy_costs()),
     }
     return tuple(
-        _write_file(folder / f"{name}.csv", _format_csv(frame.drop(columns="issues")))
+        write_text_inside(folder, f"{name}.csv", _format_csv(frame.drop(columns="issues")))
         for name, frame in files.items()
         if len(frame) or name in _ALWAYS_WRITTEN
     )
 
 
-def write_latex(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_latex(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write `tables.tex`: every table as a float of its own, to be read with \\input; it needs booktabs."""
     all_tables = (*filter(None, [make_answer_table(report.summary)]), *make_tables(report))
     text = "% needs \\usepackage{booktabs}\n" + "\n".join(_format_latex_table(table) for table in all_tables)
-    return (_write_file(folder / "tables.tex", text),)
+    return (write_text_inside(folder, "tables.tex", text),)
 
 
-def write_png(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_png(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write every figure as `<name>.png`."""
-    written = []
-    for picture in report.plots.pictures:
-        path = folder / f"{picture.name}.png"
-        path.write_bytes(picture.png())
-        written.append(path)
-    return tuple(written)
+    pictures = report.plots.pictures
+    return tuple(write_bytes_inside(folder, f"{picture.name}.png", picture.png()) for picture in pictures)
 
 
-def write_svg(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_svg(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
     """Write every figure as `<name>.svg`."""
-    return tuple(_write_file(folder / f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
-
-
-def _write_file(path: Path, text: str) -> Path:
-    write_text(path, text)
-    return path
+    return tuple(write_text_inside(folder, f"{picture.name}.svg", picture.svg) for picture in report.plots.pictures)
 
 
 def _format_markdown_list(texts: Iterable[str]) -> list[str]:

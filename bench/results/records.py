@@ -124,7 +124,7 @@ class ClusterRecord(Record):
     nodes: int
     images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
     registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
-    mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, in the run's values/")]
+    mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, which are private")]
     mesh_versions: Annotated[dict[str, str], Field(description="of the meshes' tools, or of existing meshes")]
     hub: str = ""
     tag: str = ""

@@ -29,6 +29,8 @@ from bench.scenario.plan import Trial
 from bench.system.bounded import read_bounded
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal
+from bench.system.open_folder import OpenFolder, open_folder
+from bench.system.private_files import PrivateFolder
 from bench.system.processes import identify_process
 from bench.system.redaction import redact, redact_values
 
@@ -52,6 +54,7 @@ _RESERVE = ".reserve"
 _RESERVED_FOR_STATUS = (errno.ENOSPC, errno.EDQUOT)
 
 RECORD = "run.json"
+TRIALS = "trials"
 _RUN_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 R = TypeVar("R", bound=Record)
@@ -80,8 +83,8 @@ class RunFolder:
         with _explain_disk_errors(path):
             output.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-            (path / "trials").mkdir()
             fill(path)
+        _reserve(path)
         folder = cls(path, record)
         folder._begin()
         return folder
@@ -89,13 +92,13 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
         """Open the folder of an interrupted run to continue it."""
-        folder = cls(path, read_record(path / RECORD, RunRecord))
+        record = read_record(path / RECORD, RunRecord)
+        _reserve(path)
+        folder = cls(path, record)
         folder._begin(**changes)
         return folder
 
     def _begin(self, **changes: Any) -> None:
-        with _explain_disk_errors(self.path):
-            (self.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
         self.update(**changes)
         self.journal.write("begin", **identify_process(os.getpid()))
 
@@ -107,10 +110,10 @@ class RunFolder:
     @contextmanager
     def draft(self, trial: Trial) -> Iterator[Path]:
         """Create the `.partial` folder of a trial; it keeps this name when the trial is interrupted."""
-        path = self.path / "trials" / f"{trial.folder}.partial"
+        path = self.path / TRIALS / f"{trial.folder}.partial"
         with _explain_disk_errors(path):
             if path.exists():
-                path.rename(path.with_name(f"{path.name}-{secrets.token_hex(2)}"))
+                self._rename(path, f"{path.name}-{secrets.token_hex(2)}")
             path.mkdir()
             yield path
 
@@ -121,13 +124,13 @@ class RunFolder:
         checksums = {
             str(file.relative_to(draft)): _sync_and_hash(file) for file in sorted(draft.rglob("*")) if file.is_file()
         }
-        draft.rename(draft.with_name(record.trial))
+        self._rename(draft, record.trial)
         self.update(trials=(*self.record.trials, TrialEntry(folder=record.trial, sha256=checksums)))
 
     def trial_records(self) -> tuple[TrialRecord, ...]:
         """Read the records of all complete trials."""
         return tuple(
-            read_record(self.path / "trials" / entry.folder / "trial.json", TrialRecord) for entry in self.record.trials
+            read_record(self.path / TRIALS / entry.folder / "trial.json", TrialRecord) for entry in self.record.trials
         )
 
     def set_aside_broken_blocks(self) -> None:
@@ -136,10 +139,16 @@ class RunFolder:
         complete = {entry.folder: entry for entry in self.record.trials}
         blocks = {trial.block for trial in self.record.plan.trials if trial.folder not in complete}
         broken = {trial.folder for trial in self.record.plan.trials if trial.block in blocks}
-        for path in (self.path / "trials" / name for name in sorted(broken)):
+        for path in (self.path / TRIALS / name for name in sorted(broken)):
             if path.exists():  # also one that was renamed, but is not in run.json yet
-                path.rename(path.with_name(f"{path.name}.superseded-{secrets.token_hex(2)}"))
+                self._rename(path, f"{path.name}.superseded-{secrets.token_hex(2)}")
         self.update(trials=tuple(entry for name, entry in complete.items() if name not in broken))
+
+    def _rename(self, trial: Path, name: str) -> None:
+        """Rename the folder of a trial, and the private one with it."""
+        trial.rename(trial.with_name(name))
+        private = PrivateFolder.of_run(self.path, self.record.run_id)
+        private.rename(f"{trial.parent.name}/{trial.name}", f"{trial.parent.name}/{name}")
 
     def finish(self, **changes: Any) -> None:
         """Record the end of the run: status, exit code, issues. This works on a full disk, too."""
@@ -147,6 +156,12 @@ class RunFolder:
         self.update(ended_at=datetime.now(UTC), **changes)
         self.journal.write("end", status=self.record.status, exit_code=self.record.exit_code)
         self.journal.close()
+
+
+def _reserve(path: Path) -> None:
+    """Reserve space for the end of a run, and make the folder of its trials. Raises StoreError, also for a link."""
+    with _explain_disk_errors(path), open_folder(path) as folder, folder.enter(TRIALS):
+        folder.write(_RESERVE, b"\0" * _RESERVE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +244,24 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a redacted text file atomically: into a temporary file in its folder, synced, then renamed."""
-    draft = path.with_name(f".{path.name}.tmp")
-    with _explain_disk_errors(path):
-        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(redact(text))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+    """Write a redacted text file atomically, into a folder that the user chose or that meshbench made."""
+    with _explain_disk_errors(path), open_folder(path.parent) as folder:
+        folder.write(path.name, _encode(text))
+
+
+def write_text_inside(folder: OpenFolder, name: str, text: str) -> Path:
+    """Write a redacted text file atomically into a folder of a run, and return its path."""
+    return write_bytes_inside(folder, name, _encode(text))
+
+
+def write_bytes_inside(folder: OpenFolder, name: str, data: bytes) -> Path:
+    """Write a file atomically into a folder of a run, and return its path."""
+    with _explain_disk_errors(folder.path / name):
+        return folder.write(name, data)
+
+
+def _encode(text: str) -> bytes:
+    return redact(text).encode("utf-8", "backslashreplace")
 
 
 def read_record(path: Path, model: type[R]) -> R:
@@ -255,7 +280,7 @@ def read_record(path: Path, model: type[R]) -> R:
 
 
 def _read_trial(run: Path, planned: Trial | None, entry: TrialEntry) -> StoredTrial | str:
-    path = run / "trials" / entry.folder
+    path = run / TRIALS / entry.folder
     damaged = [name for name, expected in entry.sha256.items() if _hash_file(path / name) != expected]
     if damaged:
         return f"trial {entry.folder} is left out: {', '.join(damaged)}: missing, or changed since the run"

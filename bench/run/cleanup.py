@@ -119,7 +119,7 @@ def find_unfinished_runs(runs: Iterable[NamedRun]) -> tuple[Leftovers, ...]:
     if holder is not None and alive and holder.name in {run.run_id for run in known}:
         raise _make_running_error(Path(holder.run), holder.pid)
     for run in known:
-        if pid := _find_running_process(read_journal(run.path / JOURNAL)):
+        if pid := find_running_process(read_journal(run.path / JOURNAL)):
             raise _make_running_error(run.path, pid)
     marked = find_marked_processes()
     return tuple(found for run in known if (found := find_leftovers(run, marked)) is not None)
@@ -129,7 +129,7 @@ def _make_running_error(run: Path, pid: int) -> LockedError:
     return LockedError(f"{run} is running (process {pid}); end it with Ctrl-C there, then clean up")
 
 
-def _find_running_process(lines: tuple[Line, ...]) -> int:
+def find_running_process(lines: tuple[Line, ...]) -> int:
     """Find the pid of the process that runs or resumes a run; 0 for none. The host lock does not name runs on
     clusters."""
     begins = [line for line in lines if line["step"] == "begin"]
@@ -176,7 +176,7 @@ def close_cleaned_runs(output: Path, *, context: str, run_id: str | None) -> Non
     marked = find_marked_processes()
     for run in find_runs_below(output)[0]:
         lines = read_journal(run.path / JOURNAL)
-        killed = not _has_ended(lines) and not _find_running_process(lines)
+        killed = not _has_ended(lines) and not find_running_process(lines)
         if run_id in (None, run.run_id) and killed and context in list_recorded_contexts(lines):
             _write_step(run.path, _CLEANED, context=context)
             found = find_leftovers(run, marked)

@@ -1,7 +1,7 @@
 """Load scenarios: find the file, apply the command line's overrides, validate, and find the files that it names."""
 
-import shutil
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from bench.application.definition import find_definition_file, read_keys
 from bench.application.rendering import render
+from bench.application.secrets import withhold_secrets
 from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
-from bench.files.locust_folder import LocustFolder, find_locust_folder, read_locust_folder
+from bench.files.locust_folder import LocustFolder, find_locust_folder, is_code, read_locust_folder
 from bench.files.validation import InvalidField, format_value, list_invalid_fields
 from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
 from bench.scenario.design import SettledScenario, settle_design
@@ -20,6 +21,8 @@ from bench.scenario.model import STORED_APPLICATION, Scenario
 from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
 from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
 from bench.scenario.types import Source, find_locustfile, find_manifests, name_locustfile
+from bench.system.private_files import Content, PrivateFolder, read_index, require_private
+from bench.system.redaction import redact
 
 NO_OVERRIDES: Final = Overrides()
 
@@ -170,16 +173,54 @@ class Inputs:
 
     def copy_to(self, run: Path) -> None:
         """Copy the manifests, and no other files, into `manifests/` and `application/` of a run's folder, and what
-        Locust needs into `locust/`, with its modes."""
-        folders = {run / _MANIFESTS / _flatten_name(name): source for name, source in self.manifests.items()}
-        if self.application is not None:
-            folders[run / STORED_APPLICATION] = self.application
-        for target, source in folders.items():
-            for file in list_manifest_files(source):
-                copy = target / file.relative_to(source)
+        Locust needs into `locust/`, with its modes.
+
+        The run's folder can be published: a folder with Secrets, with data beside the Locust file, or with what looks
+        like a secret is kept complete in the private one, and here without these.
+        """
+        run.mkdir(parents=True, exist_ok=True)
+        private = PrivateFolder.of_run(run, run.name)
+        for name, source in self._list_folders().items():
+            files = {file.relative_to(source).as_posix(): file for file in list_manifest_files(source)}
+            published = {one: withhold_secrets(file) for one, file in files.items()}
+            if any(content is not None for content in published.values()):
+                private.keep(Content(_escape(f"{name}/{one}"), file.read_bytes()) for one, file in files.items())
+            for one, file in files.items():
+                _publish(run / name / one, file, published[one])
+        self._copy_locust(run, private)
+
+    def _list_folders(self) -> dict[str, Path]:
+        """Return the folders of manifests by their paths in a run's folder."""
+        folders = {f"{_MANIFESTS}/{_flatten_name(name)}": source for name, source in self.manifests.items()}
+        own = {} if self.application is None else {STORED_APPLICATION: self.application}
+        return {**folders, **own}
+
+    def _copy_locust(self, run: Path, private: PrivateFolder) -> None:
+        files = [Content(name, file.read_bytes(), self.locust.mode_of(name)) for name, file in self.locust.files]
+        code = {one.name: _redact_code(one.data) for one in files if is_code(one.name)}
+        if any(code.get(one.name) != one.data for one in files):
+            private.keep(one._replace(name=f"{_LOCUST}/{one.name}") for one in files)
+        for one in files:
+            if one.name in code:
+                copy = run / _LOCUST / one.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-        self.locust.copy_to(run / _LOCUST)
+                copy.write_bytes(code[one.name])
+                copy.chmod(one.mode)
+
+
+def _escape(name: str) -> str:
+    """Escape the bytes of a name that are not UTF-8, which an index cannot have."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _redact_code(data: bytes) -> bytes:
+    return redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _publish(copy: Path, file: Path, content: bytes | None) -> None:
+    """Write a file into a run's folder: as it is, or with another content."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(file.read_bytes() if content is None else content)
 
 
 def find_inputs(scenario: Scenario, source: str) -> Inputs:
@@ -187,8 +228,7 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
     path. Folders for a tool such as Kustomize are rendered. Raises InputError where what belongs to the Locust file
     cannot travel with it, and as `render`."""
     file = find_scenario(source)
-    names = {name for configuration in scenario.configurations for name in configuration.manifests}
-    manifests = {name: find_manifests(name, file.parent) for name in sorted(names)}
+    manifests = {name: find_manifests(name, file.parent) for name in sorted(_list_manifests(scenario))}
     application = file.parent / own if (own := scenario.application.manifests) is not None else None
     secrets = [Path(one.file) for one in scenario.load.env.values() if one.file]
     others = (file, *manifests.values(), *secrets, *([application] if application else []))
@@ -208,17 +248,52 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
 
 
 def find_stored_inputs(scenario: Scenario, run: Path) -> Inputs:
-    """Find the same files in a run's folder."""
-    names = {name for configuration in scenario.configurations for name in configuration.manifests}
-    own = None if scenario.application.manifests is None else run / STORED_APPLICATION
-    manifests = {name: _find_stored_folder(name, run) for name in sorted(names)}
-    return Inputs(manifests, _find_stored_locust(scenario, run), own)
+    """Find the same files in a run's folder, or complete in its private one. Raises InputError where private files are
+    missing or changed."""
+    folder, index = require_private(run) or (run, None)
+
+    def find(name: str, stored: Path) -> Path:
+        return folder / name if index and index.select(name) else stored
+
+    own = None if scenario.application.manifests is None else find(STORED_APPLICATION, run / STORED_APPLICATION)
+    manifests = {
+        name: find(f"{_MANIFESTS}/{_flatten_name(name)}", _find_stored_folder(name, run))
+        for name in sorted(_list_manifests(scenario))
+    }
+    modes = {name: one.mode for name, one in index.select(_LOCUST).items()} if index else {}
+    return Inputs(manifests, _find_stored_locust(scenario, folder if modes else run, modes), own)
 
 
-def _find_stored_locust(scenario: Scenario, run: Path) -> LocustFolder:
+def _list_manifests(scenario: Scenario) -> set[str]:
+    return {name for configuration in scenario.configurations for name in configuration.manifests}
+
+
+def read_stored_checksums(scenario: Scenario, run: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and checksum of each stored manifest, of the Locust file, whatever its name, and of what travels with
+    it. Private files have the hash of the index, so that they may be missing."""
+    index = read_index(run)
+    private = {name: one.scrypt for name, one in index.files.items()} if index else {}
+
+    def checksum(file: Path) -> str:
+        name = file.relative_to(run).as_posix()
+        return private.get(name) or hashlib.sha256(file.read_bytes()).hexdigest()
+
+    for name in sorted(_list_manifests(scenario)):
+        folder = _find_stored_folder(name, run)
+        for file in list_manifest_files(folder):
+            yield f"{_MANIFESTS}/{name}/{file.relative_to(folder).as_posix()}", checksum(file)
+    locust = _find_stored_locust(scenario, run)
+    if locust.locustfile.is_file():
+        yield _LOCUSTFILE, checksum(locust.locustfile)
+    names = {f"{_LOCUST}/{name}": checksum(file) for name, file in locust.files[1:]}
+    data = {name: digest for name, digest in private.items() if name.startswith(f"{_LOCUST}/") and not is_code(name)}
+    yield from {**names, **data}.items()
+
+
+def _find_stored_locust(scenario: Scenario, run: Path, modes: Mapping[str, int] | None = None) -> LocustFolder:
     """Find the Locust file in a run's folder: runs of older versions have it alone."""
     stored = run / _LOCUST / name_locustfile(scenario.load.locustfile)
-    return read_locust_folder(stored) if stored.is_file() else LocustFolder(run / _LOCUSTFILE)
+    return read_locust_folder(stored, modes) if stored.is_file() else LocustFolder(run / _LOCUSTFILE)
 
 
 def _find_stored_folder(name: str, run: Path) -> Path:

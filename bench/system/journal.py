@@ -35,13 +35,17 @@ _FIRST: Final = ("begin", "end", "cleaned")
 
 
 class Journal:
-    """Append steps to `journal.jsonl`, each on disk before the step happens. Safe to use from several threads."""
+    """Append steps to `journal.jsonl`, each on disk before the step happens. Safe to use from several threads. Raises
+    StoreError where it cannot be opened, or is a symbolic link, which could lead to any file of the user."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._one_at_a_time = Lock()
         torn = _is_torn(path)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        try:
+            self._file: IO[str] = open(path, "a", encoding="utf-8", opener=_open_without_link)  # noqa: SIM115  # until `close`
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
         if torn:
             self._file.write("\n")  # else the next line would be lost with the torn one
 
@@ -87,6 +91,10 @@ def examine_journal(path: Path) -> tuple[tuple[Line, ...], tuple[str, ...]]:
     lines = tuple(line for _, line in parsed if line is not None)
     damaged = [one for (one, line), (_, then) in pairwise(parsed) if line is None and not _is_first(then)]
     return lines, tuple(f"{path}:{number}: this line is damaged" for number in damaged)
+
+
+def _open_without_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _is_torn(path: Path) -> bool:

@@ -25,6 +25,7 @@ from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.resources import read_resources
 from bench.scenario.load_settings import EnvironmentValue
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.private_files import PrivateFolder
 from bench.system.timing import Timing
 from bench.targets.cluster.kubelet import kubelet_usage
 from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
@@ -191,9 +192,15 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool =
 
 def start_load_in(cluster: Cluster, namespace: str, order: LoadSpec, folder: Path) -> RunningLoad:
     meter = kubelet_usage(cluster, [namespace], control_planes=(), sidecars=())
-    load = start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken())
+    private = PrivateFolder.of_run(folder, "run")
+    load = start_load(cluster, order, folder, namespace=namespace, meter=meter, watch=CancelToken(), private=private)
     load.wait_for_start()
     return load
+
+
+def read_log(folder: Path) -> str:
+    """The private log of a load with this folder."""
+    return (PrivateFolder.of_run(folder, "run").path / "load.log").read_text("utf-8")
 
 
 def generator_of(load: RunningLoad) -> PodGenerator:
@@ -232,7 +239,9 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
     assert len(outcome.samples.counted(outcome.windows)) > 10
     assert outcome.clock.gap_s < 0.5
     assert not list_raw_files(tmp_path)
-    assert "clocks: the window's edges are known to" in (tmp_path / "load.log").read_text("utf-8")
+    assert "clocks: the window's edges are known to" in (tmp_path.parent / ".private" / "run" / "load.log").read_text(
+        "utf-8"
+    )
     uses = {
         use.process: use
         for use in measure_processes(read_resources(tmp_path / "resources.parquet"), outcome.windows, 1)
@@ -348,7 +357,7 @@ def test_what_belongs_to_the_locustfile_reaches_the_pod(
     assert outcome.samples.names == ("jane",)
     assert outcome.samples.ok.all()
     assert len(outcome.samples) > 10
-    assert "s3cret" not in (tmp_path / "load.log").read_text("utf-8")
+    assert "s3cret" not in read_log(tmp_path)
 
 
 def test_oom_killed_locust_is_reported(cluster: Cluster, namespace: str, order: LoadSpec, tmp_path: Path) -> None:

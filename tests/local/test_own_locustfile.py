@@ -73,10 +73,11 @@ def test_run_with_what_belongs_to_the_locustfile(output: Path) -> None:
     assert sorted(path.relative_to(run).as_posix() for path in (run / "locust").rglob("*")) == [
         "locust/readers.py",
         "locust/shop",
-        "locust/shop/names.csv",
         "locust/shop/names.py",
     ]
-    logs = [(trial / "load.log").read_text("utf-8") for trial in sorted((run / "trials").iterdir())]
+    private = run.parent / ".private" / run.name
+    assert (private / "locust" / "shop" / "names.csv").stat().st_mode & 0o777 == 0o600
+    logs = [(trial / "load.log").read_text("utf-8") for trial in sorted((private / "trials").iterdir())]
     assert len(logs) == 2
     assert all("the token is REDACTED" in log for log in logs)
     record = json.loads((run / "run.json").read_text("utf-8"))

@@ -20,6 +20,7 @@ from bench.load.schedule import UnitLoads, drive_alone
 from bench.results.issues import Issue
 from bench.results.samples import RAW_ROW
 from bench.system.cancellation import CancelToken
+from bench.system.private_files import PrivateFolder
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.kubelet import KubeletUsage
 from bench.targets.cluster.load.clock import Offset
@@ -179,7 +180,9 @@ def test_unreadable_kubelet_summary_does_not_end_a_load(pod: FakePod, copies: Po
     """It is neither an error nor an outage: the load continues, its samples are fetched, and a warning reports it."""
     pod.refusal = ClusterError("reading the kubelet's summary: no", kind=kind)
     meter = KubeletUsage(copies.cluster, ("n1",), {})
-    generator = PodGenerator(copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, CancelToken())
+    generator = PodGenerator(
+        copies, Start(0, 0.0), Offset(0, 0, 0.0), meter, {"locust"}, CancelToken(), private_of(copies)
+    )
     generator.tick()
     assert (generator.trouble(), generator.outage.since_s) == ("", None)
     assert is_equal_copy(pod, copies)
@@ -245,10 +248,15 @@ class NoMeter:
         return ()
 
 
+def private_of(copies: PodFiles) -> PrivateFolder:
+    """The private folder of a trial with these copies."""
+    return PrivateFolder.of_run(copies.folder, "run")
+
+
 def loaded(copies: PodFiles, order: LoadSpec) -> tuple[list[LoadOutcome], RunningLoad]:
     """A load of this pod whose window has passed."""
     start = Start(time.perf_counter_ns() - 4_000_000_000, 0.0)
-    generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, CancelToken())
+    generator = PodGenerator(copies, start, Offset(0, 0, 0.0), NoMeter(), {"locust"}, CancelToken(), private_of(copies))
     load = RunningLoad(generator, replace(order, warmup_s=1, duration_s=2), copies.folder, wall_s=time.time() - 4)
     return [], load
 
@@ -322,7 +330,13 @@ def test_malformed_start_is_one_error(
     monkeypatch.setattr(FakePod, "exec", _without_touch(FakePod.exec))
     with pytest.raises(BadAnswerError, match=r"is invalid: started\.json"):
         start_load(
-            copies.cluster, order, copies.folder, namespace="here", meter=NoMeter(), watch=CancelToken()
+            copies.cluster,
+            order,
+            copies.folder,
+            namespace="here",
+            meter=NoMeter(),
+            watch=CancelToken(),
+            private=private_of(copies),
         ).wait_for_start()
 
 

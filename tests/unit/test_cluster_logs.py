@@ -8,6 +8,7 @@ import pytest
 
 from bench.k8s.client import Cluster, Object
 from bench.k8s.logs import save_logs
+from bench.system.private_files import PrivateFolder
 from bench.system.redaction import register_secret
 
 
@@ -28,10 +29,17 @@ def pod(name: str, *containers: str, **labels: str) -> Object:
     return {"metadata": {"name": name, "namespace": "here", "labels": labels}, "spec": spec}
 
 
+def make_private(output: Path) -> PrivateFolder:
+    """The private folder of a run below `output`."""
+    (output / "run").mkdir()
+    return PrivateFolder.of_run(output / "run", "run")
+
+
 def test_each_container_has_a_file(tmp_path: Path) -> None:
     """A file has the name of its workload."""
-    save_logs(cast("Cluster", Logs()), [pod("web-1", "main", "istio-proxy", app="web")], tmp_path / "services")
-    files = {path.name: path.read_text("utf-8") for path in (tmp_path / "services").iterdir()}
+    private = make_private(tmp_path)
+    save_logs(cast("Cluster", Logs()), [pod("web-1", "main", "istio-proxy", app="web")], private)
+    files = {path.name: path.read_text("utf-8") for path in (private.path / "services").iterdir()}
     assert files == {"web-main.log": "started", "web-istio-proxy.log": "started"}
 
 
@@ -39,16 +47,16 @@ def test_each_container_has_a_file(tmp_path: Path) -> None:
 def test_name_from_cluster_stays_in_the_folder(tmp_path: Path, name: str) -> None:
     """Labels, pods and containers cannot choose a path outside of the trial's folder."""
     pods = [pod("web-1", name or "c", app=name or "web"), pod(f"{name}-2", "main")]
-    save_logs(cast("Cluster", Logs()), pods, tmp_path / "trial")
-    made = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.parent for path in made} == {tmp_path / "trial"}
+    private = make_private(tmp_path)
+    save_logs(cast("Cluster", Logs()), pods, private)
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("private.json", ".gitignore")]
+    assert {path.parent for path in made} == {private.path / "services"}
     assert len(made) == 2
 
 
 def test_log_has_no_secret(tmp_path: Path) -> None:
     """Registered secrets, and texts that look like one, are redacted."""
     register_secret("pl4in-t0ken")
-    save_logs(
-        cast("Cluster", Logs("pl4in-t0ken; Bearer abcdef123456")), [pod("web", "main", app="web")], tmp_path / "s"
-    )
-    assert (tmp_path / "s" / "web-main.log").read_text("utf-8") == "REDACTED; Bearer REDACTED"
+    private = make_private(tmp_path)
+    save_logs(cast("Cluster", Logs("pl4in-t0ken; Bearer abcdef123456")), [pod("web", "main", app="web")], private)
+    assert (private.path / "services" / "web-main.log").read_text("utf-8") == "REDACTED; Bearer REDACTED"

@@ -120,17 +120,21 @@ def write_scenario(folder: Path, locustfile: str, **load: Any) -> str:
 
 
 def test_run_keeps_what_travels(tmp_path: Path) -> None:
-    """A run's folder has the files with their modes, so that a resumed run measures the same; policies and the file of
-    a variable are no part of them."""
+    """A run keeps the files with their modes, so that a resumed run measures the same; policies and the file of a
+    variable are no part of them."""
     write(tmp_path, {"shop.py": "", "data/run.sh": "", "policies/a.json": "{}", "token.txt": "x"})
     (tmp_path / "data" / "run.sh").chmod(0o750)
     path = write_scenario(tmp_path, "readers")
     scenario = load_scenario(path)
     find_inputs(scenario, path).copy_to(tmp_path / "run")
     stored = find_stored_inputs(scenario, tmp_path / "run").locust
-    assert stored.locustfile == tmp_path / "run" / "locust" / "readers.py"
     assert stored.helpers == ("data/run.sh", "shop.py")
-    assert (stored.locustfile.parent / "data" / "run.sh").stat().st_mode & 0o777 == 0o750
+    assert stored.mode_of("data/run.sh") == 0o750
+    copy = stored.copy_to(tmp_path / "copy")
+    assert copy == tmp_path / "copy" / "readers.py"
+    assert (tmp_path / "copy" / "data" / "run.sh").stat().st_mode & 0o777 == 0o750
+    published = sorted(path.name for path in (tmp_path / "run" / "locust").iterdir())
+    assert published == ["readers.py", "shop.py"]
 
 
 def test_plan_lists_what_the_locustfile_gets(tmp_path: Path) -> None:

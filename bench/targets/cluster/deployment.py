@@ -18,6 +18,7 @@ from bench.load.generator import LoadOutcome, RunningLoad
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.results.records import DataPath, Evidence
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.private_files import PrivateFolder
 from bench.targets.cluster.application_manifests import pods_with_sidecar, running_images
 from bench.targets.cluster.interference import (
     NodeConditions,
@@ -153,7 +154,13 @@ class ClusterDeployment:
         meter = self._meter(nodes, nodes_of(pods))
         self.owner.note_stage("counting")
         load = start_load(
-            self.cluster, manifests.order, draft, namespace=manifests.namespace, meter=meter, watch=self.watch
+            self.cluster,
+            manifests.order,
+            draft,
+            namespace=manifests.namespace,
+            meter=meter,
+            watch=self.watch,
+            private=self._find_private(draft),
         )
         with self._page():
             yield load
@@ -183,9 +190,12 @@ class ClusterDeployment:
         return self._retry(lambda: running_images(self.cluster, self.manifests.application.spaces))
 
     def save_logs(self, draft: Path) -> None:
-        """Save the last lines of each container's log, control planes included."""
+        """Save the last lines of each container's log, control planes included, in the private folder of the trial."""
         pods = (*self.prober.loaded_pods(), *control_plane_pods(self.cluster))
-        save_logs(self.cluster, pods, draft / "services")
+        save_logs(self.cluster, pods, self._find_private(draft))
+
+    def _find_private(self, draft: Path) -> PrivateFolder:
+        return PrivateFolder.of_trial(draft, self.owner.run_id)
 
     def _meter(self, nodes: Sequence[Object], used: Sequence[str]) -> Meter:
         """Return the meter for the pods as they are now, with control planes, whether or not this trial uses them.

@@ -14,11 +14,12 @@ from bench.results.records import RunRecord
 from bench.scenario.model import Scenario
 from bench.scenario.placement import Placement
 from bench.scenario.versions import SIDECAR, list_image_names
+from bench.system.private_files import PrivateFolder, read_index
 from bench.targets.cluster.flags import CLUSTER_FLAGS, Given
 from bench.targets.cluster.prometheus import check_address, without_password
 from bench.units import parse_percent
 
-VALUES: Final = "values"  # the folder of a run that keeps the meshes' values files
+VALUES: Final = "values"  # the private folder of the meshes' values files
 _STORED: Final = ("images", "existing_mesh", "scale_requests", "load_node")  # by the same names there, too
 _SMALLEST_SCALE: Final = 0.01
 RECORDED: Final = ("registry", "hub", "tag", "revision", "load_selector")  # by the same names in a run's record
@@ -105,10 +106,11 @@ def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterO
     stored = record.cluster
     if stored is None:
         raise InputError(f"{run}: was measured on one machine; hint: resume it without --context")
+    values = _find_values(run)
     begun = replace(
         requested,
         **{name: getattr(stored, name) for name in (*RECORDED, *_STORED)},
-        mesh_values={mesh: tuple(run / VALUES / name for name in names) for mesh, names in stored.mesh_values.items()},
+        mesh_values={mesh: tuple(values / name for name in names) for mesh, names in stored.mesh_values.items()},
         prometheus=_choose_prometheus(requested.prometheus, stored.prometheus),
         placement=_place(record.scenario, stored.load_selector),
         resumed=True,
@@ -120,6 +122,12 @@ def read_resumed_options(given: Given, record: RunRecord, run: Path) -> ClusterO
             f"hint: leave out, or start a new run: {was}"
         )
     return begun
+
+
+def _find_values(run: Path) -> Path:
+    """Return the folder with the meshes' values files: runs of older versions have it in their own."""
+    index = read_index(run)
+    return (PrivateFolder.of_run(run, index.run_id).path if index and index.select(VALUES) else run) / VALUES
 
 
 def _find_contradictions(given: Given, requested: ClusterOptions, begun: ClusterOptions) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_clus
 from bench.meshes.resolved import ResolvedScenario
 from bench.results.records import ClusterRecord, Environment, RunRecord, TargetRecord
 from bench.system.cancellation import CancelToken
+from bench.system.private_files import Content, PrivateFolder
 from bench.system.processes import Launcher
 from bench.system.timing import DEFAULT, Timing
 from bench.targets.cluster.application_manifests import image_of
@@ -136,10 +136,11 @@ class ClusterBackend:
         return self.environment_record
 
     def keep_inputs(self, run: Path) -> None:
-        for mesh, files in self.options.mesh_values.items():
-            for file, name in zip(files, self.cluster.mesh_values[mesh], strict=True):
-                (run / VALUES).mkdir(exist_ok=True)
-                shutil.copyfile(file, run / VALUES / name)
+        PrivateFolder.of_run(run, run.name).keep(
+            Content(f"{VALUES}/{name}", file.read_bytes())
+            for mesh, files in self.options.mesh_values.items()
+            for file, name in zip(files, self.cluster.mesh_values[mesh], strict=True)
+        )
 
     def lock(self, run: Path, run_id: str, watch: CancelToken) -> AbstractContextManager[None]:  # noqa: ARG002  # on a cluster
         return cluster_lock(self.client, run_id, watch=watch)

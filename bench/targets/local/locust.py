@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,15 +13,16 @@ from bench.errors import DeployError, StoreError
 from bench.load import recorder_path
 from bench.load.environment import make_load_environment
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, CpuUse, LoadSpec, RunningLoad
-from bench.load.raw_samples import HOLD, is_held, read_start, read_valid_account, write_hold
+from bench.load.raw_samples import HOLD, LOG, is_held, read_start, read_valid_account, write_hold
 from bench.load.recorded import Start
 from bench.results.issues import Issue
 from bench.results.noise import CAPACITY, OWN, NoiseRecorder
 from bench.results.resources import Recorder, Row
-from bench.results.store import write_text
 from bench.scenario.load_settings import read_environment
 from bench.system.cancellation import CancelToken, wait_until
+from bench.system.private_files import Content, PrivateFolder
 from bench.system.processes import Launcher, Process
+from bench.system.redaction import redact
 
 _NOT_YET = Start(0, 0.0)
 
@@ -115,8 +116,9 @@ def start_load(
     home: Path,
 ) -> Iterator[RunningLoad]:
     """Start Locust, and end it with the block where it still runs. `home` is an empty folder that Locust uses as its
-    home. Its working folder is a copy of the Locust file's: what it writes there is of this load alone. Where the load
-    is `held`, its users wait for their release."""
+    home. Its working folder is a copy of the Locust file's: what it writes there is of this load alone. Its log is
+    private, since it has what the Locust file prints. Where the load is `held`, its users wait for their release."""
+    private = PrivateFolder.of_trial(folder, launcher.run_id)
     if spec.held:
         write_hold(folder, 0)
     with tempfile.TemporaryDirectory(dir=home.parent, ignore_cleanup_errors=True) as work:
@@ -125,7 +127,7 @@ def start_load(
             "locust",
             make_local_argv(replace(spec, locustfile=locustfile), folder.resolve()),
             role="generator",
-            log=folder / "load.log",
+            log=private.create(LOG),
             env={**make_load_environment(home), **read_environment(spec.env)},
             cwd=Path(work),
         )
@@ -135,8 +137,8 @@ def start_load(
         finally:
             if process.running:
                 process.stop(timeout_s=SHORT_TIMEOUT_S)
-            if spec.secrets:
-                write_text(process.log, process.log.read_text("utf-8", "replace"))  # without their values
+            with suppress(OSError):  # a full disk ends the run elsewhere; without its log a trial is a trial
+                private.keep([Content(LOG, redact(process.log.read_text("utf-8", "replace")).encode())])
 
 
 def _read_start(folder: Path) -> Start | None:

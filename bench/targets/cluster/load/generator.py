@@ -18,12 +18,12 @@ from bench.k8s.objects import find_restarts
 from bench.k8s.ownership import COMPONENT, labels_of
 from bench.k8s.retry import LOAD, Outage
 from bench.load.generator import SHORT_TIMEOUT_S, START_TIMEOUT_S, LoadSpec, RunningLoad
-from bench.load.raw_samples import ACCOUNT, read_account, read_start, read_valid_account
+from bench.load.raw_samples import ACCOUNT, LOG, read_account, read_start, read_valid_account
 from bench.load.recorded import Account, Start, clean_text
 from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
-from bench.results.store import write_text
 from bench.system.cancellation import CancelToken, Shield, wait_until
+from bench.system.private_files import Content, PrivateFolder
 from bench.system.redaction import redact
 from bench.targets.cluster.load.clock import Offset, read_offset
 from bench.targets.cluster.load.pod import (
@@ -66,7 +66,7 @@ class Meter(Protocol):
 
 @dataclass
 class PodGenerator:
-    """See `bench.load.generator.Generator`. `pods` are the names of those that have to stay."""
+    """See `bench.load.generator.Generator`. `pods` are the names of those that have to stay; `private` gets the log."""
 
     files: PodFiles
     start: Start | None
@@ -74,6 +74,7 @@ class PodGenerator:
     meter: Meter
     pods: Collection[str]
     watch: CancelToken
+    private: PrivateFolder
     outage: Outage = field(default_factory=Outage)
     _trouble: str = ""
     _broken: bool = False
@@ -154,7 +155,7 @@ class PodGenerator:
         elif self.outage.since_s is not None:
             self.outage.record_answer(time.monotonic())
         exit_code = end.exit_code()
-        write_text(self.files.folder / "load.log", self._log())
+        self.private.keep([Content(LOG, redact(self._log()).encode("utf-8", "backslashreplace"))])
         return exit_code
 
     def resources(self) -> list[Row]:
@@ -191,7 +192,14 @@ class PodGenerator:
 
 
 def start_load(
-    cluster: Cluster, order: LoadSpec, folder: Path, *, namespace: str, meter: Meter, watch: CancelToken
+    cluster: Cluster,
+    order: LoadSpec,
+    folder: Path,
+    *,
+    namespace: str,
+    meter: Meter,
+    watch: CancelToken,
+    private: PrivateFolder,
 ) -> RunningLoad:
     """Start Locust in the pod that waits for it."""
     files = PodFiles(cluster, namespace, folder, order.workers, most_bytes=order.most_bytes)
@@ -201,7 +209,7 @@ def start_load(
         files.hold(0)
     cluster.exec(NAME, ["touch", f"{FOLDER}/{GO}"], namespace=namespace, container=KEEPER)
     outage = Outage(replace(LOAD, patience_s=cluster.timing.away_s))
-    return RunningLoad(PodGenerator(files, None, offset, meter, names, watch, outage=outage), order, folder)
+    return RunningLoad(PodGenerator(files, None, offset, meter, names, watch, private, outage=outage), order, folder)
 
 
 def locust_page(cluster: Cluster, *, namespace: str, port: int) -> AbstractContextManager[int]:

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import io
 import json
-import stat
 import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -114,7 +113,7 @@ def pack_files(locust: LocustFolder) -> bytes:
         for name, path in locust.files:
             content = path.read_bytes()
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), stat.S_IMODE(path.stat().st_mode)
+            entry.size, entry.mode = len(content), locust.mode_of(name)
             archive.addfile(entry, io.BytesIO(content))
     return gzip.compress(packed.getvalue(), mtime=0)
 
