@@ -102,12 +102,14 @@ def read_scenario(name: str, changes: dict[str, Any]) -> "ResolvedScenario":
 def check_load(
     resolved: "ResolvedScenario", source: str | None = None, *, given: Given | None = None
 ) -> "Inspection | None":
-    """Check the Locust file of a scenario before anything starts, see `check_locustfile`; print a warning where only
-    the load's own image can have what it imports. `source` is the scenario's name or path, None for a run that is
-    resumed; `given` are the cluster's options of a run. Raises InputError."""
+    """Check the Locust file of a scenario before anything starts, see `check_locustfile`, and the values of probes'
+    headers; print a warning where only the load's own image can have what it imports. `source` is the scenario's name
+    or path, None for a run that is resumed; `given` are the cluster's options of a run. Raises InputError."""
     from bench.load.locustfile_check import check_locustfile
-    from bench.scenario.loader import locate_in_scenario
+    from bench.scenario.loader import locate_in_scenario, locate_keys
 
+    if unreadable := resolved.scenario.list_unreadable_headers():
+        raise InputError(locate_keys(unreadable, source))
     on_cluster, own_image = given is not None and "context" in given, _has_load_image(resolved, given)
     try:
         found = check_locustfile(resolved, on_cluster=on_cluster, own_image=own_image)

@@ -35,6 +35,7 @@ from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users, make_plan
 from bench.system.cancellation import CancelToken, catch_signals
 from bench.system.processes import Launcher, raise_file_limit
+from bench.system.redaction import REPLACEMENT
 from bench.targets import Backend
 from bench.units import format_count, format_percent
 
@@ -101,6 +102,11 @@ def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:
     if (record.target.kind == "kubernetes") != on_cluster:
         where = "on one machine; leave out --context" if on_cluster else "on a cluster; add --context NAME"
         raise InputError(f"{path}: this run was started {where}")
+    if REPLACEMENT in record.scenario.model_dump_json():
+        raise InputError(
+            f"{path}: cannot be resumed: its record has {REPLACEMENT} in place of a secret of the scenario;"
+            " hint: start a new run, with {env: NAME} or {file: PATH} for the secret"
+        )
     if record.status in ("complete", "invalid"):
         raise InputError(f"{path}: cannot be resumed: all trials of this run are complete; start a new run")
     return record

@@ -144,10 +144,10 @@ _ORIGINS: Final = [
     {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
     for key in ("env", "file")
 ]
-_VARIABLE_SCHEMA: Final = {"anyOf": [{"type": "string"}, *_ORIGINS]}
+VALUE_SCHEMA: Final = {"anyOf": [{"type": "string"}, *_ORIGINS]}
 
 
-def _describe_mapping(values: str, pattern: str, schema: dict[str, Any]) -> WithJsonSchema:
+def describe_mapping(values: str, pattern: str, schema: dict[str, Any]) -> WithJsonSchema:
     """Return the schema of a mapping whose keys match a pattern, and have such values."""
     title = f"mapping of names to {values}"
     return WithJsonSchema(
@@ -160,12 +160,12 @@ OptionValue = Annotated[OptionValues, BeforeValidator(_check_option_value)]
 Options = Annotated[
     dict[OptionName, OptionValue],
     Field(max_length=100),
-    _describe_mapping("text, numbers or `true`", OPTION_PATTERN, _OPTION_SCHEMA),
+    describe_mapping("text, numbers or `true`", OPTION_PATTERN, _OPTION_SCHEMA),
 ]
 VariableName = Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=200), AfterValidator(_check_variable)]
 Variables = Annotated[
     dict[VariableName, EnvironmentValue],
     Field(max_length=100),
-    _describe_mapping("text, `{env: NAME}` or `{file: PATH}`", VARIABLE_PATTERN, _VARIABLE_SCHEMA),
+    describe_mapping("text, `{env: NAME}` or `{file: PATH}`", VARIABLE_PATTERN, VALUE_SCHEMA),
 ]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN, max_length=100)]

@@ -1,6 +1,7 @@
 """Load scenarios: find the file, apply the command line's overrides, validate, and find the files that it names."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.errors import InputError, Problem
 from bench.files.folders import find_shipped, list_manifest_files
 from bench.files.locust_folder import LocustFolder, find_locust_folder, is_code, read_locust_folder
 from bench.files.validation import InvalidField, format_value, list_invalid_fields
-from bench.files.yaml_source import Document, format_path, format_suggestion, read_documents
+from bench.files.yaml_source import Document, Loc, format_path, format_suggestion, read_documents
 from bench.scenario.design import SettledScenario, settle_design
 from bench.scenario.model import STORED_APPLICATION, Scenario
 from bench.scenario.overrides import Change, Overrides, apply_overrides, list_configurations
@@ -25,6 +26,10 @@ from bench.system.private_files import Content, PrivateFolder, read_index, requi
 from bench.system.redaction import redact
 
 NO_OVERRIDES: Final = Overrides()
+_UNRECORDABLE: Final = (
+    "looks like a secret, which no record may have; hint: variables in load.env and headers of probes can be read when"
+    " a run starts, by {env: NAME} or {file: PATH}"
+)
 
 
 def list_shipped_scenarios() -> tuple[str, ...]:
@@ -69,8 +74,9 @@ def settle_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> S
     except ValidationError as error:
         invalid = tuple(_locate_problem(one, document, changed.changes) for one in list_invalid_fields(error, Scenario))
         raise InputError((*changed.problems, *invalid)) from None
-    if changed.problems:
-        raise InputError(changed.problems)
+    found = tuple(_locate_problem(one, document, changed.changes) for one in _find_secrets(scenario))
+    if changed.problems or found:
+        raise InputError((*changed.problems, *found))
     return settle_design(scenario, {change.path for change in changed.changes})
 
 
@@ -140,6 +146,31 @@ def _locate_problem(error: InvalidField, document: Document, changes: tuple[Chan
         if is_given or is_parent:
             return change.problem(error.message)
     return document.problem(error.loc, error.message)
+
+
+def _find_secrets(scenario: Scenario) -> Iterator[InvalidField]:
+    """Yield each text that a record would have redacted: a resumed run would measure another scenario."""
+    for loc, text in _list_texts(scenario.model_dump(mode="json", by_alias=True)):
+        field = json.dumps({str(loc[-1]): text}, indent=2)
+        if redact(text) != text or redact(field) != field:
+            yield InvalidField(loc, _UNRECORDABLE)
+
+
+def _list_texts(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, str]]:
+    """Yield all texts in nested mappings and lists with their paths."""
+    if isinstance(value, str):
+        yield loc, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _list_texts(part, (*loc, key))
+
+
+def locate_keys(found: Iterable[tuple[Loc, str]], source: str | None) -> tuple[Problem, ...]:
+    """Return messages about keys of a scenario as problems; `source` is its name or path, None for that of a run."""
+    if source is None:
+        return tuple(Problem("", 0, format_path(loc), message) for loc, message in found)
+    document = _read_document(find_scenario(source))
+    return tuple(document.problem(loc, message) for loc, message in found)
 
 
 def locate_in_scenario(problems: Iterable[Problem], source: str) -> tuple[Problem, ...]:
@@ -230,8 +261,7 @@ def find_inputs(scenario: Scenario, source: str) -> Inputs:
     file = find_scenario(source)
     manifests = {name: find_manifests(name, file.parent) for name in sorted(_list_manifests(scenario))}
     application = file.parent / own if (own := scenario.application.manifests) is not None else None
-    secrets = [Path(one.file) for one in scenario.load.env.values() if one.file]
-    others = (file, *manifests.values(), *secrets, *([application] if application else []))
+    others = (file, *manifests.values(), *scenario.list_secret_files(), *([application] if application else []))
     try:
         locust = find_locust_folder(find_locustfile(scenario.load.locustfile, file.parent), others)
     except ValueError as error:

@@ -30,6 +30,7 @@ from bench.application.definition import (
 )
 from bench.application.rendering import render
 from bench.files.validation import IMAGE_PATTERN, LINE_PATTERN, TEXT_PATTERN
+from bench.files.yaml_source import Loc
 from bench.scenario.load_settings import Options, Tag, Variables
 from bench.scenario.placement import Placement
 from bench.scenario.probes import ScenarioProbe
@@ -480,6 +481,26 @@ class Scenario(Section):
     def configuration(self, name: str) -> Configuration:
         """Return the configuration of that name. Raises KeyError where there is none."""
         return {configuration.name: configuration for configuration in self.configurations}[name]
+
+    def list_secret_files(self) -> tuple[Path, ...]:
+        """Return the files that variables of Locust and headers of probes are read from when a run starts."""
+        headers = (one for _, probe in self._list_probes() for one in probe.headers.values())
+        return tuple(Path(one.file) for one in (*self.load.env.values(), *headers) if one.file)
+
+    def list_unreadable_headers(self) -> tuple[tuple[Loc, str], ...]:
+        """Return each header of a probe whose value cannot be read, with its path, and why."""
+        return tuple(
+            ((*loc, *place), why)
+            for loc, probe in self._list_probes()
+            for place, why in probe.list_unreadable_headers()
+        )
+
+    def _list_probes(self) -> Iterator[tuple[Loc, ScenarioProbe]]:
+        for number, probe in enumerate(self.probes):
+            yield ("probes", number), probe
+        for index, configuration in enumerate(self.configurations):
+            for number, probe in enumerate(configuration.probes):
+                yield ("configurations", index, "probes", number), probe
 
     def load_of(self, configuration: str) -> Load:
         """Return the load on one configuration: the scenario's, with the configuration's changes."""

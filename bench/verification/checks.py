@@ -169,7 +169,7 @@ def policy_checks(configuration: ResolvedConfiguration, *, as_caller: bool) -> I
 def scenario_checks(configuration: ResolvedConfiguration) -> Iterator[Check]:
     """Yield the requests that the scenario itself asks for, with or without a mesh."""
     for probe in configuration.scenario_probes:
-        question = Question(probe.caller, probe.to, probe.method, probe.path, headers=tuple(probe.headers.items()))
+        question = Question(probe.caller, probe.to, probe.method, probe.path, headers=probe.read_headers())
         yield Check(question, partial(expected_evidence, probe.subject, probe.expect))
 
 

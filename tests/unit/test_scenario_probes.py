@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.options import check_load
 from bench.errors import InputError
 from bench.meshes.resolved import ResolvedScenario, resolve_file
+from bench.scenario.probes import ScenarioProbe
+from bench.system.redaction import redact
 from bench.targets.cluster.probes.pods import find_callers
 from bench.verification.checks import scenario_checks
 from bench.verification.questions import Answer, Question
@@ -102,3 +105,62 @@ def test_reports_wrong_probe_with_its_line(old: str, new: str, problem: str, tmp
         resolve(tmp_path, SCENARIO.replace(old, new))
     lines = str(raised.value).splitlines()
     assert any(f": {problem}" in line and line.startswith(f"{tmp_path}/own.yaml:") for line in lines)
+
+
+SECRET = "pa55-of-the-shop"  # noqa: S105  # of no account
+
+
+def test_header_that_is_a_secret_is_recorded_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenario has where its value is read; the probe sends the value, and a message about it is redacted."""
+    monkeypatch.setenv("SHOP_TOKEN", SECRET)
+    (tmp_path / "key.txt").write_text(f"{SECRET}-of-file\n", "utf-8")
+    headers = "headers: {X-Token: {env: SHOP_TOKEN}, X-Key: {file: key.txt}, X-Shop: eu}"
+    own = resolve(tmp_path, SCENARIO.replace("headers: {X-Token: abc}", headers)).configuration("own")
+    question = [*scenario_checks(own)][1].question
+    assert question.headers == (("X-Token", SECRET), ("X-Key", f"{SECRET}-of-file"), ("X-Shop", "eu"))
+    recorded = {"X-Token": {"env": "SHOP_TOKEN"}, "X-Key": {"file": str(tmp_path / "key.txt")}, "X-Shop": "eu"}
+    assert own.scenario_probes[1].model_dump(mode="json")["headers"] == recorded
+    assert ScenarioProbe.model_validate(own.scenario_probes[1].model_dump(mode="json")) == own.scenario_probes[1]
+    assert redact(f"sent {SECRET}") == "sent REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{env: NO_SUCH}", "the variable NO_SUCH is not set; hint: export NO_SUCH=..."),
+        ("{env: TWO_LINES}", "from the variable TWO_LINES: must be one line without control characters, in Latin-1"),
+        ("{env: WIDE}", "from the variable WIDE: must be one line without control characters, in Latin-1"),
+        ("{file: no-such.txt}", "no-such.txt: No such file or directory"),
+    ],
+)
+def test_unreadable_header_is_reported_before_a_run(
+    value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With file and line; a value that would end the header is refused, and `plan` needs none."""
+    monkeypatch.delenv("NO_SUCH", raising=False)
+    monkeypatch.setenv("TWO_LINES", "a\r\nHost: other")
+    monkeypatch.setenv("WIDE", "\u20ac")
+    resolved = resolve(tmp_path, SCENARIO.replace("{X-Token: abc}", f"{{X-Token: {value}}}"))
+    with pytest.raises(InputError) as raised:
+        check_load(resolved, str(tmp_path / "own.yaml"))
+    assert str(raised.value).startswith(f"{tmp_path}/own.yaml:14: configurations[1].probes[0].headers.X-Token: ")
+    assert str(raised.value).endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("{X-Token: abc}", "{Authorization: Bearer abcdef123456}", "configurations[1].probes[0].headers.Authorization"),
+        ("{X-Token: abc}", f"{{X-Url: 'http://me:{SECRET}@host'}}", "configurations[1].probes[0].headers.X-Url"),
+        ('"/ratings/0"', f"/ratings/0?token={SECRET}", "configurations[1].probes[0].path"),
+        ("{users: 5,", f"{{users: 5, env: {{password: {SECRET}}},", "load.env.password"),
+        ("{users: 5,", f"{{users: 5, options: {{token: {SECRET}}},", "load.options.token"),
+    ],
+)
+def test_secret_in_a_scenario_is_refused(old: str, new: str, path: str, tmp_path: Path) -> None:
+    """A record would have REDACTED in its place, so that a resumed run would send something else."""
+    with pytest.raises(InputError) as raised:
+        resolve(tmp_path, SCENARIO.replace(old, new))
+    message = str(raised.value)
+    assert f": {path}: looks like a secret, which no record may have; hint: variables in load.env" in message
+    assert SECRET not in message
