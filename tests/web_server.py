@@ -14,13 +14,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @contextmanager
 def serve_answers(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Serve the answers to GET, whatever the path, on a port of 127.0.0.1, and yield it."""
+    """Serve the answers, whatever method and path, on a port of 127.0.0.1, and yield it."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve() -> None:
         ended = asyncio.Event()
         application = web.Application()
-        application.router.add_get("/{path:.*}", answer)
+        application.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from bench.analysis.conditions import find_build_differences, find_builds_of, find_condition_differences
 from bench.analysis.contrast import Side, judge, read_values
-from bench.analysis.history import hash_conditions, read_conditions
+from bench.analysis.history import hash_conditions
+from bench.analysis.night import read_conditions
 from bench.analysis.run_summary import order_blocks, summarise
 from bench.analysis.stats import (
     CONFIDENCE,

@@ -1,7 +1,7 @@
 """Store the history of a gate: one line of JSON per run and contrast, appended and never changed.
 
 A line records how much slower a configuration was than the reference of the same run, and under which conditions.
-Only lines with the same fingerprint are comparable.
+Only lines whose conditions are equal, machines by their kind, are comparable.
 """
 
 import fcntl
@@ -9,30 +9,32 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from bench.analysis.run_summary import summarise
 from bench.errors import InputError, StoreError
 from bench.results import version_1
 from bench.results.base import SCHEMA_VERSION, Record
-from bench.results.environment import COMPARED
 from bench.results.issues import Issue
 from bench.results.records import ANY_NODE
-from bench.results.store import StoredRun
-from bench.results.summary_records import Contrast, SummaryRecord, Verdict
-from bench.scenario.loader import read_stored_checksums
-from bench.scenario.model import Load
+from bench.results.summary_records import Verdict
 from bench.system.redaction import redact
 
-# None of these changes what a valid trial measures.
-_EXCLUDED: Final = {"title", "description", "seed", "margin", "contrasts", "rerun_invalid"}
-_OPTIONAL: Final = {"users_each", "options", "env", "tags", "exclude_tags"}
+# The conditions of nights whose lines do not name them.
+_FIRST: Final = {"design": "sequential", "share of requests": "1", "placement": ANY_NODE}
+# What another machine of the same kind may have otherwise.
+_OWN: Final = {"address_host": "machine", "kernel": "kernel", "memory_bytes": "memory"}
+_WITHOUT_VALUES: Final = {"scenario": "the scenario", "files": "the scenario's files", "address_host": "the machine"}
+_SERIES: Final = re.compile(r"(?:^|, )([0-9]+\.[0-9]+)")  # of each kernel
+_GIB: Final = 1024**3
+_BEGIN: Final = b'{"schema_version":'  # of each line, also of one that a power failure cut
 
 
 class HistoryLine(Record):
@@ -46,11 +48,15 @@ class HistoryLine(Record):
     reference: str
     metric: Literal["p95_ms"] = "p95_ms"
     conditions: Annotated[dict[str, str], Field(description="what has to be equal for two runs to be comparable")]
+    versions: dict[str, str] = Field({}, description="meshes and images that were measured; a baseline outlasts them")
     fingerprint: Annotated[str, Field(description="a hash of the conditions")]
+    margin: Annotated[float, Field(description="of the scenario: the smallest change that matters")] = 0.10
     valid: bool
     issues: Annotated[tuple[Issue, ...], Field(description="why it is not valid, or has no ratio")] = ()
     ln_ratio: float | None
-    ln_p95_ms: Annotated[tuple[float, ...], Field(description="of each valid repeat")]
+    ln_p95_ms: Annotated[
+        tuple[float, ...], Field(description="of each valid repeat; paired: of the blocks that both sides have")
+    ]
     ln_reference_p95_ms: tuple[float, ...]
     verdict: Annotated[Verdict, Field(description="of the run alone, against its reference")]
     seed: int
@@ -62,6 +68,31 @@ class HistoryLine(Record):
     def key(self) -> tuple[str, str, str]:
         return self.run_id, self.configuration, self.reference
 
+    @property
+    def contrast(self) -> tuple[str, str, str]:
+        return self.scenario, self.configuration, self.reference
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the values of both sides are those of the same blocks."""
+        return "design" in self.conditions and len(self.ln_p95_ms) == len(self.ln_reference_p95_ms)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the night measured what it should, whatever came out."""
+        return self.valid and self.ln_ratio is not None
+
+    @cached_property
+    def kind(self) -> str:
+        """A hash of the conditions with the kind of machine in place of the machine: no identity, the kernel's series,
+        memory in GiB. Nights of one kind share a baseline."""
+        known = {name: value for name, value in self.conditions.items() if name != "address_host"}
+        if series := _SERIES.findall(known.get("kernel", "")):
+            known["kernel"] = ", ".join(sorted(set(series)))
+        if (memory := known.get("memory_bytes", "")).isdecimal():
+            known["memory_bytes"] = str(math.ceil(int(memory) / _GIB))
+        return hash_conditions(known)
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -72,58 +103,53 @@ class History:
 
     def series(self, line: HistoryLine) -> tuple[HistoryLine, ...]:
         """Return the nights of the same contrast of the same scenario, under any conditions."""
-        same = (line.scenario, line.configuration, line.reference)
-        return tuple(x for x in self.lines if (x.scenario, x.configuration, x.reference) == same)
+        return tuple(one for one in self.lines if one.contrast == line.contrast)
+
+    def by_scenario(self) -> "dict[str, History]":
+        """Return the nights of each scenario; scenarios in the order of their first nights."""
+        names = dict.fromkeys(line.scenario for line in self.lines)
+        return {name: History(tuple(line for line in self.lines if line.scenario == name)) for name in names}
+
+    def all_series(self) -> tuple[tuple[HistoryLine, ...], ...]:
+        """Return the nights of each contrast; contrasts in the order of their first nights."""
+        found: dict[tuple[str, str, str], list[HistoryLine]] = {}
+        for line in self.lines:
+            found.setdefault(line.contrast, []).append(line)
+        return tuple(map(tuple, found.values()))
 
 
-def make_lines(run: StoredRun, *, accepted: str = "") -> tuple[HistoryLine, ...]:
-    """Return a run's lines, one for each configuration except the reference.
-
-    Raises InputError where the run has not ended or compares nothing.
-    """
-    if run.record.status == "running":
-        raise InputError(f"{run.path}: this run has not ended; hint: if it was killed, run 'meshbench cleanup'")
-    summary, _ = summarise(run)
-    contrasts = [contrast for contrast in summary.contrasts if contrast.confirmatory]
-    if not contrasts:
-        raise InputError(f"{run.path}: compares nothing; hint: a gate needs a scenario with a `reference`")
-    known = read_conditions(run)
-    return tuple(_make_line(run, summary, contrast, known=known, accepted=accepted) for contrast in contrasts)
+def find_last_success(nights: Iterable[HistoryLine]) -> datetime | None:
+    """Return when the last night began that measured what it should; None where none did."""
+    return max((night.at for night in nights if night.is_success), default=None)
 
 
-def read_conditions(run: StoredRun) -> dict[str, str]:
-    """Return everything that has to be equal for two runs to be comparable: scenario, files, target, environment."""
-    record = run.record
-    scenario = record.scenario.model_dump(mode="json", exclude=_EXCLUDED)
-    # Keys of later versions, which no scenario had when the first nights were hashed.
-    scenario["application"] = {key: value for key, value in scenario["application"].items() if value is not None}
-    scenario["application"] |= scenario["application"].pop("versions")  # its place when the first nights were hashed
-    del scenario["design"]  # a condition of its own, with the number of windows
-    del scenario["placement"]  # likewise, with the load's nodes
-    scenario["load"] = _describe_load(record.scenario.load)
-    for one in (scenario, *scenario["configurations"]):
-        for key in ("images", "probes"):
-            if key in one and not one[key]:
-                del one[key]
-    environment = {name: str(getattr(record.environment, name)) for name in COMPARED}
-    files = "".join(f"{name} {digest}\n" for name, digest in sorted(read_stored_checksums(record.scenario, run.path)))
-    known = {"scenario": _hash(scenario), "files": _hash(files), "target": record.target.kind, **environment}
-    # The first nights were all sequential with whole requests on any node, and are known by conditions without these.
-    if record.plan.is_paired:
-        known["design"] = record.plan.design_text
-    if record.cluster is not None and record.cluster.scale_requests != 1:
-        known["share of requests"] = f"{record.cluster.scale_requests:g}"
-    if (placement := record.placement_text) != ANY_NODE:
-        known["placement"] = placement
-    return known
+def is_recent(history: History, now: datetime, seconds: float) -> bool:
+    """Check whether a night that measured what it should began at most so long ago."""
+    last = find_last_success(history.lines)
+    return last is not None and (now - last).total_seconds() <= seconds
 
 
-def _describe_load(load: Load) -> dict[str, Any]:
-    """Return a load without what the first nights did not have and it does not use. A variable whose value is not
-    recorded is known by its name alone: another place to read it from is no other load."""
-    known = load.model_dump(mode="json")
-    known["env"] = {name: one.value for name, one in load.env.items()}
-    return {key: value for key, value in known.items() if key not in _OPTIONAL or value not in (None, {}, [])}
+def list_new_conditions(before: HistoryLine, night: HistoryLine) -> tuple[str, ...]:
+    """List the conditions that differ between two nights: `cpus: 2 / 8`."""
+    return tuple(_format_changes(_FIRST | before.conditions, _FIRST | night.conditions))
+
+
+def list_new_versions(before: HistoryLine, night: HistoryLine) -> tuple[str, ...]:
+    """List the versions that differ between two nights, of those that both recorded: `istio: 1.27.0 / 1.28.0`."""
+    shared = before.versions.keys() & night.versions.keys()
+    return tuple(_format_changes(before.versions, {name: night.versions[name] for name in sorted(shared)}))
+
+
+def _format_changes(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name, value in now.items():
+        if was.get(name) != value:
+            yield _WITHOUT_VALUES.get(name, f"{name}: {was.get(name)} / {value}")
+
+
+def list_other_machines(nights: Iterable[HistoryLine], night: HistoryLine) -> tuple[int, tuple[str, ...]]:
+    """Return how many of the nights, of the kind of `night`, were on another machine, and in what such ones differ."""
+    found = [[name for name in _OWN if one.conditions.get(name) != night.conditions.get(name)] for one in nights]
+    return sum(map(bool, found)), tuple(word for name, word in _OWN.items() if any(name in one for one in found))
 
 
 def read_history(path: Path) -> History:
@@ -137,7 +163,8 @@ def read_history(path: Path) -> History:
 def append_lines(path: Path, lines: Sequence[HistoryLine]) -> History:
     """Append the lines that are missing, flush them to disk, and return the history with them.
 
-    An incomplete line, as left by a power failure, stays as it is, on a line of its own.
+    An incomplete line, as left by a power failure, stays as it is, on a line of its own. Raises InputError for a file
+    that is no history, and leaves it as it is.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,54 +191,38 @@ def _select_new(history: History, lines: Iterable[HistoryLine]) -> list[HistoryL
 
 
 def _parse(path: Path, content: bytes) -> History:
-    """Parse a history. Of two lines about the same contrast of a run the later one counts."""
+    """Parse a history. Of two lines about the same contrast of a run the later one counts. Raises InputError where not
+    even a damaged line of a history is in the content."""
     lines: dict[tuple[str, str, str], HistoryLine] = {}
     problems = []
-    for number, text in enumerate(content.split(b"\n"), start=1):
+    texts = [(number, text) for number, text in enumerate(content.split(b"\n"), start=1) if text.strip()]
+    for number, text in texts:
         try:
-            if text.strip():
-                line = HistoryLine.model_validate_json(version_1.convert_line(text))
-                lines[line.key] = line
+            line = HistoryLine.model_validate_json(version_1.convert_line(text))
+            lines[line.key] = line
         except ValidationError as error:
-            first = error.errors()[0]
-            field = "".join(f"{part}: " for part in first["loc"])
-            problems.append(f"{path}:{number}: this line is skipped: {field}{first['msg']}")
+            problems.append(f"{path}:{number}: this line is skipped: {_explain(error)}")
+    if texts and not any(text.startswith(_BEGIN) for _, text in texts):
+        raise InputError(f"{path}: is no history of a gate; hint: name a new file, and it is created")
     return History(tuple(sorted(lines.values(), key=lambda line: (line.at, line.run_id))), tuple(problems))
 
 
-def _make_line(
-    run: StoredRun, summary: SummaryRecord, contrast: Contrast, *, known: dict[str, str], accepted: str
-) -> HistoryLine:
-    record, sides = run.record, (contrast.configuration, contrast.reference)
-    measured, reference = (summary.configurations[name] for name in sides)
-    valid = measured.valid and reference.valid
-    return HistoryLine(
-        run_id=record.run_id,
-        at=record.started_at,
-        scenario=record.scenario.name,
-        configuration=contrast.configuration,
-        reference=contrast.reference,
-        conditions=known,
-        fingerprint=hash_conditions(known),
-        valid=valid,
-        issues=contrast.issues if valid else (*contrast.issues, *record.issues),
-        ln_ratio=None if contrast.ratio is None else math.log(contrast.ratio),
-        ln_p95_ms=tuple(math.log(r.p95_ms) for r in measured.repeats if r.valid and r.p95_ms),
-        ln_reference_p95_ms=tuple(math.log(r.p95_ms) for r in reference.repeats if r.valid and r.p95_ms),
-        verdict=contrast.verdict,
-        seed=record.plan.seed,
-        order=record.plan.order,
-        run_exit_code=record.exit_code,
-        accepted=keep_printable(accepted),
-    )
+def _explain(error: ValidationError) -> str:
+    """Return why a line cannot be read."""
+    first = error.errors()[0]
+    if first["loc"] == ("schema_version",):
+        known = f"this meshbench reads versions 1 and {SCHEMA_VERSION}"
+        return f"it has format version {first['input']}, {known}; hint: use the version of meshbench that wrote it"
+    return "".join((*(f"{part}: " for part in first["loc"]), first["msg"]))
 
 
 def hash_conditions(conditions: dict[str, str]) -> str:
     """Return the fingerprint of conditions."""
-    return _hash(conditions)
+    return hash_value(conditions)
 
 
-def _hash(value: object) -> str:
+def hash_value(value: object) -> str:
+    """Return 16 hexadecimal digits that stand for a value of JSON's types."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -115,6 +115,7 @@ RULES: Final[dict[IssueCode, Rule]] = {
     IssueCode.NOISE: Rule(False, "end what else runs on the machine, or measure more blocks", retryable=True),
     IssueCode.NO_OVERLAP: Rule(True, "the configurations did not share the noise of their block", retryable=True),
     IssueCode.CORRELATED: Rule(False, "the interval counts fewer blocks than there are"),
+    IssueCode.OTHER_MACHINE: Rule(False, "machines differ more than nights do: one that stays has narrower limits"),
     IssueCode.OTHER: Rule(False),
     IssueCode.NO_VALID_REPEAT: Rule(False),
     IssueCode.EXCLUDED_REPEATS: Rule(False),

@@ -16,7 +16,7 @@ from bench.cli.cleanup import cleanup
 from bench.cli.doctor import doctor
 from bench.cli.init import init
 from bench.cli.plan import plan
-from bench.cli.regression import gate, history
+from bench.cli.regression import export, gate, history
 from bench.cli.reports import compare, report
 from bench.cli.run import run
 from bench.cli.scenarios import scenarios
@@ -53,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (run, plan, scenarios, init, validate, report, compare, doctor, cleanup, gate, history):
+for command in (run, plan, scenarios, init, validate, report, compare, doctor, cleanup, gate, history, export):
     cli.add_command(command)
 
 

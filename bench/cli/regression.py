@@ -1,8 +1,16 @@
-"""Judge the runs of a nightly job: `meshbench gate`, `meshbench history`."""
+"""Judge the runs of a nightly job, and show them: `meshbench gate`, `meshbench history`, `meshbench export`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from bench.errors import InputError, InvalidMeasurementError
+from bench.units import parse_duration
+
+if TYPE_CHECKING:
+    from bench.analysis.history import History
 
 
 @click.command()
@@ -37,12 +45,83 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
 
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-def history(path: Path) -> None:
-    """Print a history night by night, with the decisions of `gate`."""
-    from bench.analysis.history import read_history
+@click.option(
+    "--html",
+    "page",
+    is_flag=False,
+    flag_value="",
+    metavar="[PAGE]",
+    help="Write a page in place of the text; default: FILE's name with .html.",
+)
+@click.option("--max-age", metavar="36h", help="Exit 5 when the last valid night of a scenario began longer ago.")
+def history(*, path: Path, page: str | None, max_age: str | None) -> None:
+    """Show a history night by night, with the decisions of `gate`."""
+    from bench.analysis.history import is_recent
     from bench.report.gate import format_history
+    from bench.report.history_page import format_last_success, write_history_page
+
+    allowed_s = _read_age(max_age)
+    known, now = _read_reported(path), datetime.now(UTC)
+    if page is None:
+        click.echo(format_history(known))
+    else:
+        target = Path(page) if page else path.with_suffix(".html")
+        write_history_page(known, target, now=now)
+        click.echo(str(target))
+    last = {name: f"{name}: {format_last_success(own, now)}" for name, own in known.by_scenario().items()}
+    click.echo("\n".join(last.values()), err=True)
+    if allowed_s is not None:
+        late = [last[name] for name, own in known.by_scenario().items() if not is_recent(own, now, allowed_s)]
+        if late or not last:
+            missing = "\n".join(late) or f"{path}: has no night."
+            raise InvalidMeasurementError(f"{missing}\nallowed are {max_age}; hint: see why the job did not run")
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--openmetrics",
+    "target",
+    is_flag=False,
+    flag_value="-",
+    metavar="[TARGET]",
+    help="Write the newest night's figures into this file; default: standard output.",
+)
+@click.option("--pushgateway", "url", metavar="URL", help="Push them to a Prometheus pushgateway.")
+@click.option("--every-night", is_flag=True, help="Write all nights with their times, for `promtool` to import.")
+def export(*, path: Path, target: str | None, url: str | None, every_night: bool) -> None:
+    """Export a history as metrics for Prometheus: ratio, limits, outcome, and when the last night was valid."""
+    from bench.report.openmetrics import format_openmetrics, push
+    from bench.results.store import write_text
+
+    if target is None and url is None:
+        raise InputError("nothing to write to; hint: give --openmetrics [TARGET], --pushgateway URL, or both")
+    if url is not None and every_night:
+        raise InputError("--every-night: a pushgateway takes no times; hint: write them with --openmetrics TARGET")
+    known = _read_reported(path)
+    if not known.lines:
+        raise InputError(f"{path}: has no night; hint: 'meshbench gate RUN --history {path}' adds one")
+    if target == "-":
+        click.echo(format_openmetrics(known, every_night=every_night), nl=False)
+    elif target is not None:
+        write_text(Path(target), format_openmetrics(known, every_night=every_night))
+    if url is not None:
+        push(known, url)
+
+
+def _read_reported(path: Path) -> "History":
+    """Read a history, and report the lines that cannot be read."""
+    from bench.analysis.history import read_history
 
     known = read_history(path)
     for problem in known.problems:
         click.echo(f"warning: {problem}", err=True)
-    click.echo(format_history(known))
+    return known
+
+
+def _read_age(text: str | None) -> float | None:
+    """Read a duration. Raises InputError."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--max-age: {error}") from error

@@ -49,8 +49,7 @@ def write_junit(found: GateRecord, path: Path) -> None:
 
 def format_history(history: History) -> str:
     """Format every contrast of a history, night by night, with a mark where the conditions changed."""
-    first_lines = {(line.scenario, line.configuration, line.reference): line for line in history.lines}
-    return "\n\n".join("\n".join(_format_nights(history.series(line))) for line in first_lines.values())
+    return "\n\n".join("\n".join(_format_nights(series)) for series in history.all_series())
 
 
 def format_reason(decision: Decision) -> str:
@@ -60,10 +59,10 @@ def format_reason(decision: Decision) -> str:
 
 def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:
     yield f"{series[0].scenario}: {series[0].configuration} against {series[0].reference}, P95"
-    epochs = [True, *(one.fingerprint != other.fingerprint for one, other in pairwise(series))]
+    epochs = [True, *(one.kind != other.kind for one, other in pairwise(series))]
     for line, decision, new in zip(series, decide(series), epochs, strict=True):
         if new:
-            yield f"-- conditions {line.fingerprint}"
+            yield f"-- conditions {line.kind}"
         reason = format_reason(decision)
         seen = f"{format_time(decision.at)}  {decision.run_id}  {format_ratio(decision.ratio)}  {decision.outcome}"
         yield f"{seen}: {reason}" if reason else seen

@@ -1,24 +1,22 @@
 """Write the report as one self-contained HTML page: inline styles and pictures, no script."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.analysis.validity import format_issue
 from bench.report.conclusions import format_exploratory, format_overview, make_answer_table, make_answers
 from bench.report.heading import make_heading
 from bench.report.model import Cell, Report, Table, make_table
+from bench.report.page import render
 from bench.report.tables import make_tables
 from bench.results.store import write_text_inside
 from bench.system.open_folder import OpenFolder
 from bench.units import format_bytes, format_count, format_percent, format_time
 
-_LONGEST = 20  # rows of a table; longer ones are folded
 _MOST_OBSERVATIONS = 2  # different observations of one fact that a cell holds
 
 
@@ -74,16 +72,9 @@ def write_html(report: Report, folder: OpenFolder) -> tuple[Path, ...]:
 
 def render_page(report: Report) -> str:
     """Return the page as text. Everything from the run is escaped; only the pictures are markup."""
-    environment = Environment(
-        loader=PackageLoader("bench.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["kept"] = _keep_units
     pictures = {picture.name: picture for picture in report.plots.pictures}
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         heading=make_heading(report),
         answers=make_answers(report.summary),
         answer_table=make_answer_table(report.summary),
@@ -92,7 +83,6 @@ def render_page(report: Report) -> str:
         warnings=report.run.warnings,
         tables={table.name: table for table in make_tables(report)},
         pictures={name: (picture, Markup(picture.inline)) for name, picture in pictures.items()},  # noqa: S704  # drawn by meshbench, texts escaped by the SVG writer
-        longest=_LONGEST,
         missing=report.plots.missing,
         proofs=summarise_proofs(report),
         environment=(_make_environment_table(report), _make_order_table(report)),
@@ -103,11 +93,6 @@ def render_page(report: Report) -> str:
         reference=report.summary.reference,
         margin=format_percent(report.summary.margin),
     )
-
-
-def _keep_units(text: str) -> str:
-    """Keep numbers on one line with their unit."""
-    return re.sub(r"(?<=\d) (?=%|ms\b|[KMG]iB)", "\N{NO-BREAK SPACE}", text)
 
 
 def _make_environment_table(report: Report) -> Table:

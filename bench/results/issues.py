@@ -69,6 +69,7 @@ class IssueCode(StrEnum):
     NOISE = "noise"
     NO_OVERLAP = "no-overlap"
     CORRELATED = "correlated"
+    OTHER_MACHINE = "other-machine"
     OTHER = "other"
 
 

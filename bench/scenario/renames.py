@@ -11,7 +11,7 @@ from typing import Any, Final
 SCENARIO_KEYS: Final[dict[str, str]] = {"again": "rerun_invalid"}
 """Path of the old key in a scenario (`load.pause`, `configurations.*.tier`) -> new name of its last part, or a path of
 two names. A key that is a condition of the gate's history keeps its old name in the hash
-(`bench.analysis.history.read_conditions`). A service's version was a key of `application` by the service's name."""
+(`bench.analysis.night.read_conditions`). A service's version was a key of `application` by the service's name."""
 OPTIONS: Final[dict[str, str]] = {}
 """Old option -> new one, of every command: `--old` -> `--new`."""
 

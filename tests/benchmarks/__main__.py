@@ -102,6 +102,12 @@ def _coverage(_: Options) -> Iterator[Figure]:
     return coverage.figures()
 
 
+def _gate(_: Options) -> Iterator[Figure]:
+    from tests.benchmarks import gate
+
+    return gate.figures()
+
+
 # Imported when used: a child's peak memory counts from that of its parent, so the parent stays small.
 FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "help": _help,
@@ -120,6 +126,7 @@ FIGURES: Final[dict[str, Callable[[Options], Iterator[Figure]]]] = {
     "study-method": _campaign("study_method"),
     "noise": _campaign("noise"),
     "coverage": _coverage,
+    "gate": _gate,
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from bench.analysis.history import read_conditions
+from bench.analysis.night import read_conditions
 from bench.cli.main import cli
 from bench.errors import InputError
 from bench.files.folders import find_shipped

@@ -26,7 +26,7 @@ from bench.analysis.builds import (
 )
 from bench.analysis.conditions import find_condition_differences
 from bench.analysis.contrast import Side, read_values
-from bench.analysis.history import read_conditions
+from bench.analysis.night import read_conditions
 from bench.analysis.run_summary import order_blocks, summarise
 from bench.cli.main import cli
 from bench.cli.reports import _repeat_options

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.history import HistoryLine, append_lines, make_lines, read_conditions, read_history
+from bench.analysis.history import (
+    HistoryLine,
+    append_lines,
+    find_last_success,
+    list_new_conditions,
+    list_new_versions,
+    read_history,
+)
+from bench.analysis.night import make_lines, read_conditions
 from bench.errors import InputError, StoreError
+from bench.results.records import ClusterRecord
 from bench.results.store import StoredRun, read_run, write_record
 from bench.scenario.load_settings import EnvironmentValue
 from bench.scenario.model import Pair
@@ -173,6 +182,59 @@ def test_refuses_unfinished_runs_and_runs_without_reference(tmp_path: Path) -> N
         make_lines(alone)
 
 
+def test_line_of_a_paired_run_has_the_blocks_of_both_sides(tmp_path: Path) -> None:
+    """Values of a duet belong to the same blocks, in the order of time, also where each side lost another one."""
+    run = make_run(tmp_path, replace(SHORT, design="duet", repeats=8, duration_s=5, block_sd=0.3))
+    lost = ("-istio-3", "-baseline-5")
+    kept = tuple(entry for entry in run.record.trials if not entry.folder.endswith(lost))
+    (found,) = make_lines(changed(run, trials=kept))
+    assert found.is_paired
+    assert len(found.ln_p95_ms) == len(found.ln_reference_p95_ms) == 6
+    difference = sum(one - other for one, other in zip(found.ln_p95_ms, found.ln_reference_p95_ms, strict=True)) / 6
+    assert found.ln_ratio == pytest.approx(difference)
+
+
+def test_line_has_margin_and_versions(tmp_path: Path) -> None:
+    """A line keeps the scenario's margin, and of a cluster the versions of the meshes and the images that ran."""
+    run = make_run(tmp_path, SHORT)
+    assert (make_lines(run)[0].margin, make_lines(run)[0].versions) == (0.1, {})
+    cluster = ClusterRecord(
+        version="v1.31.0", nodes=1, images={}, mesh_values={}, mesh_versions={"istio": "1.28.0"}, existing_mesh=False
+    )
+    for trial in run.trials:
+        image = {f"web {trial.record.configuration[0]}": f"web@sha256:{trial.record.block}"}
+        write_record(trial.path / "trial.json", trial.record.model_copy(update={"images": image}))
+    trials = tuple(entry.model_copy(update={"sha256": {}}) for entry in run.record.trials)
+    (found,) = make_lines(changed(run, cluster=cluster, trials=trials))
+    images = "web@sha256:1, web@sha256:2, web@sha256:3"
+    assert found.versions == {"istio": "1.28.0", "image of web b": images, "image of web i": images}
+
+
+def test_names_what_changed_between_nights() -> None:
+    """Conditions and versions have both values, except for hashes; a version that only one night has is no change."""
+    before = line(
+        1, conditions={"cpus": "8", "scenario": "a", "address_host": "x"}, versions={"istio": "1", "new": "2"}
+    )
+    after = line(
+        2, conditions={"cpus": "4", "scenario": "b", "address_host": "y", "design": "duet"}, versions={"istio": "2"}
+    )
+    assert list_new_conditions(before, after) == (
+        "design: sequential / duet",
+        "cpus: 8 / 4",
+        "the scenario",
+        "the machine",
+    )
+    assert list_new_versions(before, after) == ("istio: 1 / 2",)
+    assert list_new_conditions(after, after) == list_new_versions(after, after) == ()
+
+
+def test_last_success_is_that_of_valid_nights_with_a_ratio() -> None:
+    """Neither an invalid night nor one without a ratio is a success; a regression is."""
+    measured = [line(1), line(2, ln_ratio=math.log(9)), line(3, valid=False), line(4, ln_ratio=None)]
+    assert find_last_success(measured) == line(2).at
+    assert find_last_success(measured[2:]) is None
+
+
 def test_appending_twice_changes_nothing(tmp_path: Path) -> None:
     """The second time leaves every byte of the file unchanged."""
     path = tmp_path / "deep" / "history.jsonl"
@@ -222,6 +284,39 @@ def test_reports_and_skips_foreign_lines(tmp_path: Path, text: bytes) -> None:
     known = read_history(path)
     assert known.lines == (line(1),)
     assert [problem.startswith(f"{path}:1: ") for problem in known.problems] == [True]
+
+
+def test_line_of_another_version_names_both_versions(tmp_path: Path) -> None:
+    """A later format is skipped, and the message says which versions can be read, and what to do."""
+    path = tmp_path / "history.jsonl"
+    later = line(9).model_dump_json().replace(":2,", ":3,", 1)
+    path.write_text(f"{line(1).model_dump_json()}\n{later}\n")
+    (problem,) = read_history(path).problems
+    assert problem == (
+        f"{path}:2: this line is skipped: it has format version 3, this meshbench reads versions 1 and 2; hint: use the"
+        " version of meshbench that wrote it"
+    )
+
+
+@pytest.mark.parametrize("content", ["name: nightly\nrepeats: 3\n", '{\n  "run_id": "x"\n}\n', "[]\n", "\x00\x01"])
+def test_refuses_files_that_are_no_history(tmp_path: Path, content: str) -> None:
+    """A scenario or a record that is named by mistake is neither read as a history nor changed."""
+    path = tmp_path / "scenario.yaml"
+    path.write_text(content)
+    for use in (read_history, lambda file: append_lines(file, [line(1)])):
+        with pytest.raises(InputError, match=rf"^{path}: is no history of a gate; hint: "):
+            use(path)
+    assert path.read_text() == content
+
+
+def test_merged_history_counts_each_run_once(tmp_path: Path) -> None:
+    """Two jobs that pushed at once: lines of both, those of either twice, and the marks of a conflict are read."""
+    path = tmp_path / "history.jsonl"
+    one, other, both = (line(number).model_dump_json() for number in (2, 3, 1))
+    path.write_text(f"{both}\n<<<<<<< ours\n{one}\n{both}\n=======\n{other}\n>>>>>>> theirs\n")
+    known = append_lines(path, [line(4)])
+    assert [found.run_id for found in known.lines] == ["run-1", "run-2", "run-3", "run-4"]
+    assert [problem.split(":")[1] for problem in known.problems] == ["2", "5", "7"]
 
 
 def test_two_jobs_can_append_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.analysis.conditions import find_condition_differences, find_run_differences
-from bench.analysis.history import read_conditions
+from bench.analysis.night import read_conditions
 from bench.cli.plan_text import format_plan
 from bench.errors import InputError
 from bench.k8s.client import Object

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -13,17 +14,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.history import HistoryLine, append_lines, make_lines, read_conditions
+from bench.analysis.history import HistoryLine, append_lines, hash_conditions
+from bench.analysis.night import make_lines, read_conditions
 from bench.analysis.regression import (
     FEWEST_NIGHTS,
     Decision,
     GateRecord,
+    compute_first_limits,
     compute_limits,
     decide,
+    find_error,
 )
 from bench.cli.main import main
-from bench.report.gate import format_markdown, write_junit
+from bench.report.gate import format_markdown, format_reason, write_junit
 from bench.results.store import StoredRun
+from tests.benchmarks import gate
 from tests.factory import ENVIRONMENT, STARTED_AT, make_run
 from tests.unit.test_history import SHORT, TWO, changed, line
 
@@ -75,6 +80,18 @@ def test_limits_are_prediction_limits(count: int) -> None:
         beyond_99 += night > found.limit_99
     assert stats.binomtest(beyond_95, 4000, 0.05).pvalue > 0.001
     assert stats.binomtest(beyond_99, 4000, 0.01).pvalue > 0.001
+
+
+@pytest.mark.parametrize("before", gate.BEFORE)
+def test_few_nights_have_few_false_alarms(before: int) -> None:
+    """In histories without a change, at most 1 night in 50 is a regression, however few nights there are before."""
+    found = gate.measure(before, change=1.0, night_sd=0.02, histories=80)
+    assert found.of_nights <= gate.MOST_FALSE
+
+
+def test_large_change_is_found_after_one_night() -> None:
+    """With one night before, a night that is 40 % slower is a regression at once in three histories of four."""
+    assert gate.measure(1, change=1.4, night_sd=0.02, histories=80).first >= 0.75
 
 
 def test_uses_the_last_20_nights() -> None:
@@ -145,8 +162,118 @@ def test_accepting_begins_new_baseline() -> None:
     level = nights(*QUIET, 0.26, 0.26, *(0.26 + shift for shift in QUIET))
     level[9] = level[9].model_copy(update={"accepted": "new Envoy"})
     found = outcomes(level)
-    assert found[8:14] == ["warning", *["no baseline"] * 5]
-    assert set(found[14:]) == {"pass"}
+    assert found[8:10] == ["warning", "no baseline"]
+    assert set(found[10:]) == {"pass"}
+
+
+def precise(number: int, shift: float, **changes: Any) -> HistoryLine:
+    """A night whose repeats differ by 1 %, so that its ln ratio has a standard error of 0.8 %."""
+    sides = {"ln_p95_ms": (2.19, 2.20, 2.21), "ln_reference_p95_ms": (1.89, 1.90, 1.91)}
+    return line(number, ln_ratio=math.log(1.4) + shift, **sides, **changes)
+
+
+@pytest.mark.parametrize("before", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("shift", "outcome", "reason"),
+    [
+        (0.0, "pass", ""),
+        (-0.3, "pass", ""),
+        (0.06, "pass", r"\+6\.2 % against .* before: more than chance, but not surely beyond the margin of 10 %"),
+        (0.16, "regression", r"\+17 % against .* before, at least \+1[45] % with 95 % confidence, beyond the margin"),
+    ],
+)
+def test_first_nights_are_judged_by_errors_and_margin(before: int, shift: float, outcome: str, reason: str) -> None:
+    """From one night on, a night that is surely slower than those before by more than the margin is a regression."""
+    found = decide([*(precise(n, 0.0) for n in range(before)), precise(9, shift)])[-1]
+    assert found.outcome == outcome
+    assert re.match(reason, found.reason) if reason else not found.reason
+    assert found.ratio is not None
+    assert found.limit_95 is not None
+    assert (found.ratio > found.limit_95) == (outcome == "regression")
+    assert found.nights == before
+    assert found.usual == pytest.approx(1.4)
+
+
+def test_limit_of_first_nights_is_that_of_a_welch_test() -> None:
+    """With one night before and equal spreads, the difference of both has the error of four means, 8 degrees."""
+    found = compute_first_limits(precise(1, 0.0), [precise(0, 0.0)])
+    assert found is not None
+    error = math.sqrt(4 * 0.01**2 / 3)
+    assert found.chance - found.mean == pytest.approx(stats.t.ppf(0.95, 8) * error)
+    assert found.limit_95 - found.chance == pytest.approx(math.log(1.1))
+
+
+def test_margin_is_that_of_the_scenario() -> None:
+    """A night that is 17 % slower is a regression with a margin of 10 %, and none with one of 20 %."""
+    assert outcomes([precise(0, 0.0), precise(1, 0.16)])[-1] == "regression"
+    assert outcomes([precise(0, 0.0), precise(1, 0.16, margin=0.2)])[-1] == "pass"
+
+
+def test_regression_of_first_nights_never_becomes_the_baseline() -> None:
+    """Ten slow nights after one usual night are ten regressions, and the next usual night passes."""
+    series = [precise(0, 0.0), *(precise(n, 0.2) for n in range(1, 11)), precise(11, 0.01)]
+    found = decide(series)
+    assert [one.outcome for one in found] == ["no baseline", *["regression"] * 10, "pass"]
+    assert found[-1].nights == 1
+
+
+def test_first_nights_without_an_interval_are_recorded_only() -> None:
+    """Runs of one repeat have no error, so that five of them are needed."""
+    single = {"ln_p95_ms": (2.2,), "ln_reference_p95_ms": (1.9,)}
+    found = decide(nights(*QUIET[:6], **single))
+    assert [one.outcome for one in found] == [*["no baseline"] * 5, "pass"]
+    assert found[4].reason.endswith("4 valid nights before this one, and not every run has an interval; 5 nights are"
+                                    " judged without")  # fmt: skip
+
+
+def test_error_of_a_paired_night_is_that_of_its_blocks() -> None:
+    """What both sides of a block have in common is no error of their ratio, unless the design is sequential."""
+    common = (0.0, 0.5, 1.0, 0.2)
+    sides = {
+        "ln_p95_ms": tuple(2.2 + shared + own for shared, own in zip(common, (0.01, -0.01, 0.02, 0.0), strict=True)),
+        "ln_reference_p95_ms": tuple(1.9 + shared for shared in common),
+    }
+    paired, sequential = (find_error(line(0, conditions=known, **sides)) for known in ({"design": "duet"}, {}))
+    assert paired is not None
+    assert sequential is not None
+    assert paired.se == pytest.approx(stats.sem((0.01, -0.01, 0.02, 0.0)))
+    assert paired.df == 3
+    assert sequential.se > 10 * paired.se
+
+
+HOSTED = {"cpus": "4", "cpu_model": "EPYC", "kernel": "6.8.0-1015-azure", "memory_bytes": "16373452800"}
+
+
+def hosted(number: int, **changes: str) -> HistoryLine:
+    """A night on a hosted runner, which is another machine each time."""
+    conditions = {**HOSTED, "address_host": f"m{number}", **changes}
+    return precise(number, 0.01 * (number % 3), conditions=conditions, fingerprint=hash_conditions(conditions))
+
+
+def test_machines_of_one_kind_have_a_baseline_with_an_issue() -> None:
+    """A hosted runner is judged by the nights of others of its kind, and the decision names what they differ in."""
+    found = decide([*map(hosted, range(8)), hosted(8, kernel="6.8.0-1017-azure", memory_bytes="16373444608")])
+    assert [one.outcome for one in found] == ["no baseline", *["pass"] * 8]
+    (issue,) = found[-1].issues
+    assert (issue.code, issue.severity) == ("other-machine", "warning")
+    assert issue.detail == "8 of the 8 nights before had another machine, kernel, memory of the same kind"
+    assert "8 of the 8 nights before" in format_reason(found[-1])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cpu_model": "Xeon"}, {"cpus": "8"}, {"kernel": "6.11.0-1017-azure"}, {"memory_bytes": "33000000000"}]
+)
+def test_another_kind_of_machine_begins_a_new_baseline(changes: dict[str, str]) -> None:
+    """Another CPU, number of CPUs, series of the kernel or size of memory is another kind."""
+    found = decide([*map(hosted, range(6)), hosted(6, **changes), hosted(7)])
+    assert [one.outcome for one in found[-2:]] == ["no baseline", "pass"]
+    assert found[-2].reason.startswith("new conditions (")
+    assert [issue.detail.split(" had")[0] for issue in found[-1].issues] == ["6 of the 6 nights before"]
+
+
+def test_nights_on_one_machine_have_no_issue() -> None:
+    """Where all nights had the same machine, nothing is stated."""
+    assert not any(one.issues for one in decide([precise(n, 0.0) for n in range(9)]))
 
 
 def test_equal_nights_have_no_limits() -> None:
@@ -228,7 +355,7 @@ def call(*words: str | Path) -> int:
 
 
 def test_run_without_history_is_only_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No history, a short one and one under other conditions all mean no baseline yet, exit code 0."""
+    """No history, and one under other conditions, both mean no baseline yet, exit code 0."""
     run, history = night(tmp_path, 1), tmp_path / "history.jsonl"
     assert call("gate", run.path, "--history", history) == 0
     assert "**no baseline**" in capsys.readouterr().out
