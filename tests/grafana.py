@@ -48,7 +48,8 @@ def make_dashboard() -> str:
         .with_panel(_make_outcomes())
         .with_panel(_make_p95())
     )
-    return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
+    text: str = JSONEncoder(sort_keys=True, indent=2).encode(made.build())
+    return f"{text}\n"
 
 
 def _query(expression: str, legend: str, ref: str = "A", *, instant: bool = False) -> prometheus.Dataquery:
