@@ -3,6 +3,8 @@
 Only `cli.main` turns them into output and an exit code; nothing below it prints or exits.
 """
 
+import errno
+import os
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -186,8 +188,36 @@ _EXIT_CODES: Final[Mapping[type, int]] = {
     StoreError: 9,
     RunTimeoutError: 10,
 }
+_OF_SYSTEM: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ELOOP,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
 _BUG: Final = 1
 _SIGNALLED: Final = 128  # as in a shell: 129, 130 or 143
+
+
+def is_of_system(error: BaseException) -> bool:
+    """Check whether a failure is one of the system: of a disk, a path, permissions or limits. It is no bug."""
+    return isinstance(error, OSError) and error.errno in _OF_SYSTEM
+
+
+def format_system_error(error: BaseException) -> str:
+    """Format a failure of the system: the file, where there is one, and the system's reason."""
+    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
+    return f"{os.fsdecode(file)}: {reason}" if isinstance(file, str | bytes) else reason
 
 
 def exit_code_of(end: BaseException | type[BaseException] | None) -> int:
@@ -199,5 +229,7 @@ def exit_code_of(end: BaseException | type[BaseException] | None) -> int:
         return 0
     if isinstance(end, Interrupted):
         return _SIGNALLED + end.signal_number
+    if isinstance(end, BaseException) and is_of_system(end):
+        return _EXIT_CODES[StoreError]
     kinds = end.mro() if isinstance(end, type) else type(end).mro()
     return next((_EXIT_CODES[kind] for kind in kinds if kind in _EXIT_CODES), _BUG)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
+from bench.results.samples import RAW_ROW
 from bench.system.journal import read_journal
 from bench.system.lock import find_lock_file
 from bench.system.processes import RUN_ID_VARIABLE
@@ -96,7 +97,10 @@ class Command:
         """Wait until a trial has this many requests on disk, and return its draft."""
         draft = self.folder() / "trials" / f"{trial}.partial"
         samples = draft / "samples.bin"
-        self.until(lambda: samples.exists() and samples.stat().st_size >= rows * 35, f"{rows} requests in {trial}")
+        self.until(
+            lambda: samples.exists() and samples.stat().st_size >= rows * RAW_ROW.itemsize,
+            f"{rows} requests in {trial}",
+        )
         return draft
 
 

@@ -199,7 +199,7 @@ def simulate(
         latency_ns=(latency[order] * 1e9 * np.where(name, 1.3, 1)).astype(np.int64),
         status=np.where(ok, 200, 503).astype(np.int16),
         ok=ok,
-        bytes=np.where(ok, 5183, 95).astype(np.int32),
+        bytes=np.where(ok, 5183, 95).astype(np.int64),
         name=name,
         names=simulated.names,
     )

@@ -25,6 +25,7 @@ from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.issues import Issue
 from bench.results.records import ANY_NODE
 from bench.results.summary_records import Verdict
+from bench.system.output import format_command
 from bench.system.redaction import redact
 
 # The conditions of nights whose lines do not name them.
@@ -157,7 +158,9 @@ def read_history(path: Path) -> History:
     try:
         return _parse(path, path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; hint: 'meshbench gate RUN --history {path}' creates it") from error
+        raise InputError(
+            f"{path}: {error.strerror}; hint: to create it: meshbench gate RUN {format_command('--history', path)}"
+        ) from error
 
 
 def append_lines(path: Path, lines: Sequence[HistoryLine]) -> History:

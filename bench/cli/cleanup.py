@@ -1,7 +1,6 @@
 """Remove the leftover objects of killed runs: `meshbench cleanup`."""
 
 import os
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import Folder, context_option, find_timing, output_option
+from bench.cli.options import GivenPath, context_option, find_timing, output_option
 from bench.errors import InputError, Interrupted, LeftoversError
+from bench.system.output import format_command
 
 if TYPE_CHECKING:
     from bench.run.cleanup import NamedRun
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_option
-@click.option("--run", "run_", type=Folder(), metavar="RUN", help="Clean up only this run.")
+@click.option("--run", "run_", type=GivenPath(), metavar="RUN", help="Clean up only this run.")
 @context_option
 @click.option("--run-id", metavar="ID", help="With --context: clean up only the run with this id.")
 @click.option("--no-resume", is_flag=True, help="Also remove the private files that --resume needs.")
@@ -30,6 +30,19 @@ def cleanup(
 ) -> None:
     """Remove the leftover objects of killed runs, on this machine or on a cluster, and this machine's private files
     that no run needs. It is safe to repeat."""
+    again = (
+        *(("--context", context) if context is not None else ()),
+        *(("--run", run_) if run_ is not None else ("--output", output)),
+        *(("--run-id", run_id) if run_id is not None else ()),
+        *(("--no-resume",) if no_resume else ()),
+    )
+    with _hint_to_repeat(*again):
+        _clean(output, run_, context=context, run_id=run_id, no_resume=no_resume, only_list=only_list)
+
+
+def _clean(
+    output: Path, run_: Path | None, *, context: str | None, run_id: str | None, no_resume: bool, only_list: bool
+) -> None:
     from bench.run.cleanup import close_cleaned_runs, find_run
 
     named = None if run_ is None else find_run(run_)
@@ -79,8 +92,7 @@ def _clean_machine(output: Path, named: "NamedRun | None", *, only_list: bool) -
         if only_list:
             continue
         try:
-            with _hint_to_repeat(output, named):
-                processes, folders = clean_run(leftovers)
+            processes, folders = clean_run(leftovers)
         except LeftoversError as left:  # the other runs are still cleaned up
             problems.append(str(left))
         else:
@@ -112,12 +124,11 @@ def _clean_private(output: Path, named: "NamedRun | None", *, no_resume: bool, o
 
 
 @contextmanager
-def _hint_to_repeat(output: Path, named: "NamedRun | None") -> Iterator[None]:
+def _hint_to_repeat(*options: object) -> Iterator[None]:
     """Turn Ctrl-C during a cleanup into Interrupted, with the command that continues it."""
     try:
         yield
     except KeyboardInterrupt:
-        where = f"--run {shlex.quote(str(named.path))}" if named else f"--output {shlex.quote(str(output))}"
-        error = Interrupted(signal.SIGINT)
-        error.add_note(f"leftover objects may remain; to continue: meshbench cleanup {where}")
+        command, error = format_command("meshbench", "cleanup", *options), Interrupted(signal.SIGINT)
+        error.add_note(f"leftover objects may remain; to continue: {command}")
         raise error from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.options import GivenPath
 from bench.errors import InputError, Problem, StoreError
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=GivenPath())
 @click.option("--mesh", help="The mesh to compare with none. Default: the first that meshbench knows.")
-@click.option("--locustfile", type=click.Path(path_type=Path), help="Your Locust file, in or below the same folder.")
+@click.option("--locustfile", type=GivenPath(), help="Your Locust file, in or below the same folder.")
 def init(folder: Path, mesh: str | None, locustfile: Path | None) -> None:
     """Write a scenario and an application.yaml for the manifests in FOLDER.
 

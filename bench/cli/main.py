@@ -3,11 +3,11 @@
 Heavy imports are inside the commands, so that `--help` is fast.
 """
 
-import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,26 +21,38 @@ from bench.cli.reports import compare, report
 from bench.cli.run import run
 from bench.cli.scenarios import scenarios
 from bench.cli.validate import validate
-from bench.errors import InputError, Interrupted, MeshbenchError, exit_code_of, format_error
+from bench.errors import (
+    InputError,
+    Interrupted,
+    MeshbenchError,
+    RefusedError,
+    StoreError,
+    exit_code_of,
+    format_error,
+    format_system_error,
+    is_of_system,
+)
 from bench.scenario.renames import rename_options
-from bench.system.redaction import redact_streams
+from bench.system.output import find_lost_output, protect_streams
 
 if TYPE_CHECKING:
     from bench.system.timing import Timing
 
 
 class Commands(click.Group):
-    """A group of commands that accepts old option names, and exits as for SIGHUP when standard output is closed, where
-    click would exit with 1."""
+    """A group of commands that accepts old option names, and needs a working folder that exists."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, rename_options(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            _exit_quietly(exit_code_of(Interrupted(signal.SIGHUP)))
+            Path.cwd()
+        except OSError as error:
+            raise RefusedError(
+                f"the working folder: {error.strerror}; hint: change to another one, with 'cd'"
+            ) from None
+        return super().invoke(ctx)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,36 +70,41 @@ for command in (run, plan, scenarios, init, validate, report, compare, doctor, c
 
 
 def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> None:
-    """Run the command line: print each expected failure as one message, redact secrets, and exit with its code.
-    `timing` replaces the default timeouts."""
-    redact_streams()
+    """Run the command line: print each expected failure as one message, redact secrets, and exit with its code, also
+    without a reader of the output. `timing` replaces the default timeouts."""
+    protect_streams()
+    exit_code = _run(argv, timing)
+    if (lost := find_lost_output()) and not exit_code:
+        exit_code = exit_code_of(StoreError)
+        click.echo(f"meshbench: standard output cannot be written: {lost.strerror}", err=True)
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _run(argv: list[str] | None, timing: "Timing | None") -> int:
+    """Run a command, print its failure, and return its exit code."""
     try:
         cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except MeshbenchError as error:
-        _exit(format_error(error), exit_code_of(error))
+        return _report(format_error(error), error)
     except click.ClickException as error:
         error.show()
-        sys.exit(exit_code_of(InputError if isinstance(error, click.UsageError) else error))
+        return exit_code_of(InputError if isinstance(error, click.UsageError) else error)
     except (click.Abort, KeyboardInterrupt):
-        _exit("interrupted; nothing was left behind", exit_code_of(Interrupted(signal.SIGINT)))
-    except Exception as error:  # noqa: BLE001  # a bug: expected failures are handled above
+        return _report("interrupted", Interrupted(signal.SIGINT))
+    except Exception as error:  # noqa: BLE001  # a bug, or a failure of the system that no module expects
+        if is_of_system(error):
+            return _report(format_system_error(error), error)
         report = "This is a bug in meshbench. Please report it with the lines above."
-        _exit(f"{traceback.format_exc()}\n{report}", exit_code_of(error))
+        return _report(f"{traceback.format_exc()}\n{report}", error)
+    return 0
 
 
-def _exit(message: str, exit_code: int) -> NoReturn:
-    try:
-        click.echo(f"meshbench: {message}", err=True)
-    except OSError:  # a closed pipe or terminal
-        _exit_quietly(exit_code)
-    sys.exit(exit_code)
-
-
-def _exit_quietly(exit_code: int) -> NoReturn:
-    """Exit without output, since it is closed, and without the interpreter's own flush."""
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(exit_code)
+def _report(message: str, error: BaseException) -> int:
+    click.echo(f"meshbench: {message}", err=True)
+    return exit_code_of(error)
 
 
 if __name__ == "__main__":

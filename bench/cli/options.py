@@ -1,5 +1,6 @@
 """Define the options that commands share, and the backend that they choose."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,8 +75,9 @@ def scenario_options(command: F) -> F:
     return _add_options(command, SCENARIO_FLAGS)
 
 
-class Folder(click.Path):
-    """The path of a folder. An empty path, as from an unset variable, would mean the working folder and is rejected."""
+class GivenPath(click.Path):
+    """The path of a file or folder, which need not exist. One that no file can have is rejected. So is an empty one, as
+    from an unset variable: it would mean the working folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -83,11 +85,16 @@ class Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
             self.fail("is empty; hint: check that the shell variable is set", param, ctx)
+        try:
+            Path(value).stat()
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+                self.fail(f"{value}: {error.strerror}", param, ctx)
         return super().convert(value, param, ctx)
 
 
 output_option = click.option(
-    "--output", type=Folder(), default=DEFAULT_OUTPUT, show_default=True, help="Folder for runs."
+    "--output", type=GivenPath(), default=DEFAULT_OUTPUT, show_default=True, help="Folder for runs."
 )
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.stats import minimum_detectable_effect, paired_detectable_effect
 from bench.application.replacements import Replacement
-from bench.files.folders import find_shipped
 from bench.files.yaml_source import Document
+from bench.load.locustfile_check import is_shipped
 from bench.meshes.equalise import format_equalised
 from bench.meshes.resolved import ResolvedConfiguration, ResolvedScenario
 from bench.meshes.rewriting import Rewrite
 from bench.results.issues import IssueCode
+from bench.run.space import forecast_run
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
@@ -60,6 +61,7 @@ def format_plan(
             f"{scenario.name}: {scenario.title}",
             f"{len(plan.trials)} trials, about {_format_time(scenario, plan, elsewhere)}",
             f"design: {_describe_design(scenario, plan)}",
+            *textwrap.wrap(f"records: {forecast_run(resolved, plan)}", 120),
             *textwrap.wrap("; ".join(list_remarks(resolved)), 120),
             f"order ({plan.method}; seed {plan.seed}):",
             *blocks,
@@ -161,7 +163,7 @@ def format_locust(resolved: ResolvedScenario, found: "Inspection | None" = None)
     """Yield what the Locust file gets from the scenario, and which files travel with it; and what Locust has `found` in
     it. Nothing for a shipped file that gets nothing."""
     load, locust = resolved.scenario.load, resolved.inputs.locust
-    is_shipped = locust.locustfile.is_relative_to(find_shipped("locustfiles"))
+    shipped = is_shipped(locust.locustfile)
     options = (f"--{name}" if value is True else f"--{name}={value}" for name, value in load.options.items())
     parts = {
         "user classes": found.users if found else (),
@@ -170,8 +172,8 @@ def format_locust(resolved: ResolvedScenario, found: "Inspection | None" = None)
         "variables": (f"{name} {'' if one.is_secret else '= '}{one}" for name, one in load.env.items()),
         "tags": load.tags,
         "excluded tags": load.exclude_tags,
-        "files that travel with it": () if is_shipped else locust.helpers,
-        "left out": () if is_shipped else (f"{one.name} ({one.why})" for one in locust.left_out),
+        "files that travel with it": () if shipped else locust.helpers,
+        "left out": () if shipped else (f"{one.name} ({one.why})" for one in locust.left_out),
     }
     lines = [f"  {title}: {_shorten(words)}" for title, each in parts.items() if (words := [*each])]
     if lines:
@@ -224,6 +226,7 @@ def format_plan_json(
             "remarks": [remark.detail for remark in resolved.remarks],
             "comparisons": [asdict(pair) for pair in list_comparisons(scenario)],
             "seconds": elsewhere.seconds if elsewhere else estimate_seconds(scenario, plan),
+            "records": asdict(forecast_run(resolved, plan)),
             **({"cluster": dict(elsewhere.facts)} if elsewhere else {}),
             "rewrites": [asdict(one) for one in rewrites],
             "own": _list_own_parts(resolved),

@@ -2,8 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from bench.load.generator import Progress
 from bench.results.records import TrialRecord
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, Trial, estimate_load_seconds
+from bench.system.output import OutputStream, show_controls
 from bench.system.redaction import redact
 from bench.units import format_duration, format_ms, format_rps
 
@@ -95,30 +94,31 @@ class LiveTable:
         self.rows[record.number] = ("invalid" if record.reasons else "done", p95, rps)
         # before lines are wrapped: a secret on two lines would not be found
         issues = (*record.reasons, *record.warnings)
-        self.notes += [redact(f"{record.trial}: {format_issue(issue)}") for issue in issues]
+        self.notes += [_clean(f"{record.trial}: {format_issue(issue)}") for issue in issues]
         self._draw(record.number)
 
     def extend(self, plan: Plan) -> None:
         self.plan = plan
 
     def note(self, text: str) -> None:
-        self.notes.append(redact(text))
+        self.notes.append(_clean(text))
 
     def close(self) -> None:
         """Stop drawing; the last table stays on the screen."""
         if self._live is not None:
-            with suppress(Interrupted), _handle_closed_output():
-                self._live.stop()
+            self._live.stop()
 
     def _draw(self, number: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        with _handle_closed_output():
-            if self._live is None:
-                self._live = Live(console=Console(stderr=True), auto_refresh=False)
-                self._live.start()
-            self._live.update(self._table(number), refresh=True)
+        if self._live is None:
+            stream = sys.stderr
+            console = Console(file=stream.styled()) if isinstance(stream, OutputStream) else Console(stderr=True)
+            self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
+        self._live.update(self._table(number), refresh=True)
+        _require_reader()
 
     def _table(self, number: int) -> "Table":
         from rich.markup import escape
@@ -149,6 +149,10 @@ def make_progress_display(scenario: Scenario, plan: Plan) -> PlainLines | LiveTa
     return PlainLines(scenario, plan)
 
 
+def _clean(text: str) -> str:
+    return show_controls(redact(text))
+
+
 def _find_unit(plan: Plan, trial: Trial) -> tuple[Trial, ...]:
     """Return the trials that are deployed together with this one."""
     return next(unit for unit in plan.units if trial in unit)
@@ -173,14 +177,11 @@ def _format_remaining_load(scenario: Scenario, plan: Plan, *, after: int) -> str
 
 
 def _print_line(line: str) -> None:
-    with _handle_closed_output():
-        click.echo(line, err=True)
+    click.echo(line, err=True)
+    _require_reader()
 
 
-@contextmanager
-def _handle_closed_output() -> Iterator[None]:
-    """Turn a closed terminal or pipe into Interrupted, as for SIGHUP."""
-    try:
-        yield
-    except OSError as error:
-        raise Interrupted(signal.SIGHUP) from error
+def _require_reader() -> None:
+    """Raise Interrupted, as for SIGHUP, where the terminal or pipe of standard error was closed."""
+    if isinstance(sys.stderr, OutputStream) and sys.stderr.is_hung_up:
+        raise Interrupted(signal.SIGHUP)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.options import GivenPath
 from bench.errors import InputError, InvalidMeasurementError
 from bench.units import parse_duration
 
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=GivenPath())
 @click.option(
     "--history",
     "path",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     required=True,
     metavar="FILE",
     help="History to judge by; the run is added.",
 )
 @click.option("--accept", "accepted", metavar="REASON", default="", help="Start a new baseline with this run.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
+@click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
 def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
@@ -44,7 +45,7 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
 
 
 @click.command()
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=GivenPath())
 @click.option(
     "--html",
     "page",
@@ -78,7 +79,7 @@ def history(*, path: Path, page: str | None, max_age: str | None) -> None:
 
 
 @click.command()
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=GivenPath())
 @click.option(
     "--openmetrics",
     "target",

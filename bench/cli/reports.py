@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import Folder
+from bench.cli.options import GivenPath
 from bench.errors import InputError
 from bench.units import parse_percent
 
@@ -20,7 +20,7 @@ REPORT_FORMATS = ("html", "md", "csv", "latex", "png", "svg")
 
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=Folder())
+@click.argument("folder", metavar="RUN", type=GivenPath())
 @click.option("--format", "formats", metavar=",".join(REPORT_FORMATS), help="Formats to write; default: all.")
 @click.option("--strict", is_flag=True, help="Exit 9 when a trial is damaged, instead of skipping it.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
@@ -53,9 +53,9 @@ def _repeat_options(args: list[str]) -> Iterator[str]:
 
 
 @click.command(cls=SidesCommand)
-@click.argument("runs", metavar="RUN RUN", nargs=-1, type=Folder())
-@click.option("--base", multiple=True, type=Folder(), metavar="RUN...", help="Runs of the build to compare with.")
-@click.option("--head", multiple=True, type=Folder(), metavar="RUN...", help="Runs of the build to judge.")
+@click.argument("runs", metavar="RUN RUN", nargs=-1, type=GivenPath())
+@click.option("--base", multiple=True, type=GivenPath(), metavar="RUN...", help="Runs of the build to compare with.")
+@click.option("--head", multiple=True, type=GivenPath(), metavar="RUN...", help="Runs of the build to judge.")
 @click.option(
     "--fail-on",
     type=click.Choice(["slower", "different"]),
@@ -64,7 +64,7 @@ def _repeat_options(args: list[str]) -> Iterator[str]:
 @click.option("--margin", metavar="5%", help="The smallest change that matters; default: the scenario's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.option("--markdown", is_flag=True, help="Print it as a table for the summary of a CI job.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a test case per contrast.")
+@click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
 @click.option("--force", is_flag=True, help="Compare runs of different conditions; the output warns of it.")
 def compare(*, runs: tuple[Path, ...], force: bool, **options: Any) -> None:
     """Compare two runs, configuration by configuration, or two builds by their ratios to the reference.

@@ -10,7 +10,7 @@ import click
 from bench.cli.options import (
     SCENARIO_FLAGS,
     Duration,
-    Folder,
+    GivenPath,
     check_load,
     choose_backend,
     cluster_options,
@@ -22,10 +22,13 @@ from bench.cli.options import (
 )
 from bench.cli.reports import REPORT_FORMATS, print_report
 from bench.errors import InputError, Interrupted, InvalidMeasurementError, exit_code_of
+from bench.system.output import format_command
 
 if TYPE_CHECKING:
+    from bench.meshes.resolved import ResolvedScenario
+    from bench.results.records import RunRecord
     from bench.results.store import RunFolder
-    from bench.scenario.model import Scenario
+    from bench.scenario.plan import Plan
     from bench.targets import Backend
 
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 @scenario_options
 @output_option
 @cluster_options
-@click.option("--resume", type=Folder(), metavar="RUN", help="Continue an interrupted run.")
+@click.option("--resume", type=GivenPath(), metavar="RUN", help="Continue an interrupted run.")
 @click.option("--timeout", type=Duration(), metavar="2h", help="Time limit of the whole run.")
 @click.option("--require-conclusive", is_flag=True, help="Exit 5 when a verdict on P95 is inconclusive.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to standard output.")
@@ -55,6 +58,7 @@ def run(
     if (name is None) == (resume is None):
         raise InputError("give either --scenario NAME or --resume RUN")
     flags = pop_cluster_flags(changes)
+    record: RunRecord | None = None
     if resume is not None:
         _refuse_changes(changes)
         on_cluster = "context" in flags
@@ -65,7 +69,8 @@ def run(
     check_load(resolved, name, given=flags)
     with choose_backend(flags, resolved, resumed=resume) as backend:
         resolved = backend.settle(resolved)
-        _check_backend(backend, resolved.scenario, output)
+        plan = draw_plan(resolved.scenario) if record is None else record.plan
+        _check_backend(backend, resolved, plan, output)
         if resume is not None:
             folder = session.resume(resume, backend, resolved, progress=make_progress_display, timeout_s=timeout)
         else:
@@ -74,7 +79,7 @@ def run(
                     backend=backend,
                     resolved=resolved,
                     source=str(name),
-                    plan=draw_plan(resolved.scenario),
+                    plan=plan,
                     output=output,
                     progress=make_progress_display,
                     timeout_s=timeout,
@@ -89,15 +94,19 @@ def _refuse_changes(changes: dict[str, Any]) -> None:
         raise InputError(f"{', '.join(given)}: cannot be changed with --resume; leave it out, or start a new run")
 
 
-def _check_backend(backend: "Backend", scenario: "Scenario", output: Path) -> None:
+def _check_backend(backend: "Backend", resolved: "ResolvedScenario", plan: "Plan", output: Path) -> None:
     """Raise the first error of the checks, and print their warnings, before anything is created."""
     from bench.run.doctor import check_client, check_host
+    from bench.run.space import forecast_run, raise_first_error
     from bench.scenario.plan import find_most_users
 
-    here = check_host(output, users=find_most_users(scenario)) if backend.cluster is None else check_client(output)
+    expected = forecast_run(resolved, plan)
+    if backend.cluster is None:
+        here = check_host(output, expected, users=find_most_users(resolved.scenario))
+    else:
+        here = check_client(output, expected)
     for result in (*here, *backend.findings):
-        if result.status == "error":
-            raise result.error(f"{result.name}: {result.detail}; hint: {result.hint}")
+        raise_first_error((result,))
         if result.status == "warning":
             click.echo(f"warning: {result.name}: {result.detail}; hint: {result.hint}", err=True)
 
@@ -113,7 +122,9 @@ def _conclude(folder: "RunFolder", *, require_conclusive: bool, as_json: bool) -
         summary = print_report(folder.path, formats=REPORT_FORMATS, strict=False, as_json=as_json)
     except KeyboardInterrupt:
         error = Interrupted(signal.SIGINT)
-        error.add_note(f"all results are kept; to write the report: meshbench report {folder.path}")
+        error.add_note(
+            f"all results are kept; to write the report: {format_command('meshbench', 'report', folder.path)}"
+        )
         raise error from None
     inconclusive = any(contrast.verdict == "inconclusive" for contrast in select_contrasts(summary))
     missed = InvalidMeasurementError if require_conclusive and inconclusive else None

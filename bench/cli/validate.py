@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bench.cli.options import GivenPath
 from bench.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _SHOWN: Final = 5  # obstacles of a target that another one does not have
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=GivenPath())
 @click.option(
     "--target",
     type=click.Choice([*_TARGETS, _ANY]),

@@ -55,7 +55,7 @@ SAMPLES: Final = Frame(
         Column("name", "category", "", "name of the request in the Locust file"),
         Column("status", "int16", "", "HTTP status; 0 without a response"),
         Column("ok", "bool", "", "whether status and body were right"),
-        Column("bytes", "int32", "bytes", "size of the body"),
+        Column("bytes", "int64", "bytes", "size of the body"),
         Column("intended_s", "float64", "s", "when the request was due, since the start of the load"),
         Column("started_s", "float64", "s", "when it was sent, since the start of the load"),
         Column("latency_ms", "float64", "ms", "from its start to the last byte of the response"),

@@ -15,6 +15,7 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import wait_until_deleted
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
+from bench.system.output import format_command
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 PRODUCT: Final = "meshbench"
@@ -29,6 +30,11 @@ STAGE: Final = "stage"  # a step of the journal that creates nothing
 POD_GRACE_S: Final = 1  # no client is left; a sidecar alone would drain for 30 s
 _WORKLOADS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
 _CUSTOM_TEMPLATE: Final = "podTemplate"  # of a custom resource that becomes pods, such as a mesh's gateway
+
+
+def format_cleanup(context: str, run_id: str | None = None) -> str:
+    """Format the command that removes what a run left on a cluster; of any run without an id."""
+    return format_command("meshbench", "cleanup", "--context", context, *(("--run-id", run_id) if run_id else ()))
 
 
 def run_selector(run_id: str) -> str:
@@ -142,7 +148,5 @@ def format_refusal(ref: Ref, existing: Object, *, context: str) -> str:
     """Format why an object that exists is not touched, with a hint."""
     other = run_of(existing)
     if other:
-        return (
-            f"{ref} exists, of the run {other}; hint: first run: meshbench cleanup --context {context} --run-id {other}"
-        )
+        return f"{ref} exists, of the run {other}; hint: first run: {format_cleanup(context, other)}"
     return f"{ref} exists and was not made by meshbench, so it is neither used nor deleted; hint: rename or delete it"

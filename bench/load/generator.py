@@ -37,6 +37,7 @@ IN_FLIGHT_TIMEOUT_S = 10  # how long requests that have started may take to end,
 SHORT_TIMEOUT_S = 1.0  # the same, when the run itself has to end: samples are on disk within 2 s
 _ALL_FAILED_S = 10.0  # the load ends early when all requests of so many seconds failed
 _LIVE_S = 5.0
+_IN_WINDOW = "window"
 _MOST_PER_S = 2000  # more than one Locust process can send
 _NAMES_BYTES = 16 * 1024 * 1024
 
@@ -145,7 +146,8 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a trial, for the display: `p95_ms` and `rps` over the last seconds."""
+    """The progress of a trial, for the display: `p95_ms` and `rps` over the last seconds, `sent_per_s` with failed
+    requests."""
 
     phase: str
     elapsed_s: float
@@ -153,6 +155,8 @@ class Progress:
     p95_ms: float | None
     rps: float
     errors: int
+    sent_per_s: float = 0.0
+    in_window: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,13 +329,16 @@ class RunningLoad:
         now_ns = self.generator.now_ns()
         good = recent["latency_ns"][recent["ok"] > 0]
         span_s = min(_LIVE_S, max(now_ns / NANOSECONDS, 0.5))
+        phase = self._describe_phase(now_ns)
         return Progress(
-            phase=self._describe_phase(now_ns),
+            phase=phase,
             elapsed_s=now_ns / NANOSECONDS,
             total_s=self.windows[-1].end_ns / NANOSECONDS,
             p95_ms=latency.percentile_ns(good, 0.95) / NS_PER_MS if len(good) else None,
             rps=len(good) / span_s,
             errors=int((recent["ok"] == 0).sum()),
+            sent_per_s=len(recent) / span_s,
+            in_window=phase.startswith(_IN_WINDOW),
         )
 
     def _describe_phase(self, now_ns: int) -> str:
@@ -339,7 +346,7 @@ class RunningLoad:
             return "waits"
         if now_ns < self.windows[-1].start_ns:
             return "warm-up"
-        return "window" if self.rounds == 1 else f"window {len(self.windows)} of {self.rounds}"
+        return _IN_WINDOW if self.rounds == 1 else f"{_IN_WINDOW} {len(self.windows)} of {self.rounds}"
 
     def _read_recent(self, seconds: float) -> Any:
         """Read the rows of the last seconds, and perhaps earlier ones, from the ends of the files."""

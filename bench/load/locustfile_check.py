@@ -114,7 +114,7 @@ def check_locustfile(
     load, a package that is missing here is a finding of the result. Raises InputError with a problem for any other: of
     a line of its files, or of a key of the scenario."""
     load = resolved.scenario.load
-    if _is_shipped(resolved.inputs.locustfile) and not (load.options or load.env or load.tags or load.exclude_tags):
+    if is_shipped(resolved.inputs.locustfile) and not (load.options or load.env or load.tags or load.exclude_tags):
         return None
     spec = _make_spec(resolved)
     found = inspect_locustfile(spec, is_bare=on_cluster)
@@ -131,7 +131,7 @@ def check_locustfile(
     return found
 
 
-def _is_shipped(locustfile: Path) -> bool:
+def is_shipped(locustfile: Path) -> bool:
     """Return whether a Locust file, or its copy in a run's folder, is a shipped one."""
     shipped = find_shipped("locustfiles").glob("*.py")
     return any(one.read_bytes() == locustfile.read_bytes() for one in shipped)

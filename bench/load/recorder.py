@@ -50,13 +50,13 @@ from bench.load.pacing import Gate, begin_users, pace, poisson_arrivals, take_du
 from bench.load.timing import Clocks, convert_latency, convert_start
 
 # intended_ns, started_ns, latency_ns, status, ok, bytes, name; `bench.results.samples.RAW_ROW` reads it.
-ROW = struct.Struct("<qqqhBiI")
+ROW = struct.Struct("<qqqhBqI")
 TASK = struct.Struct("<qqqq")  # previous_ns, waited_ns, began_ns, due_ns; `bench.results.samples.TASK_ROW` reads it
 
 OTHER_NAMES = "(other names)"
 MOST_NAME_BYTES = 1 << 20  # some ten thousand names: whoever has more has an id in each URL
 MOST_STATUS = (1 << 15) - 1
-MOST_BYTES = (1 << 31) - 1
+MOST_BYTES = (1 << 62) - 1  # as `bench.load.recorded` reads sizes
 
 _LONGEST_NAME = 8192  # characters, as `bench.load.recorded` reads them
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs and line ends, as Unicode classes them

@@ -34,8 +34,12 @@ def format_markdown(found: BuildComparison) -> str:
     header = ("contrast", "base", "head", "change", "95 % interval", "verdict")
     table = format_markdown_table(header, [_format_row(change) for change in found.changes])
     notes = [f"- {escape_markdown(note)}" for note in _format_notes(found)]
-    reasons = [f"- {one.pair}: {escape_markdown(format_issues(one.issues))}" for one in found.changes if one.issues]
-    return "\n".join([f"## {found.scenario}: head against base", "", *table, "", *reasons, *notes])
+    reasons = [
+        f"- {escape_markdown(one.pair)}: {escape_markdown(format_issues(one.issues))}"
+        for one in found.changes
+        if one.issues
+    ]
+    return "\n".join([f"## {escape_markdown(found.scenario)}: head against base", "", *table, "", *reasons, *notes])
 
 
 def write_junit(found: BuildComparison, path: Path) -> None:
@@ -113,4 +117,9 @@ def _format_value(change: BuildChange, side: BuildSide) -> str:
 def _format_row(change: BuildChange) -> tuple[str, ...]:
     verdict = f"**{change.verdict}**{' (fails)' if change.fails else ''}"
     values = (_format_value(change, change.base), _format_value(change, change.head), format_change(change.change))
-    return change.pair, *values, format_interval(change.change_low, change.change_high, format_change), verdict
+    return (
+        escape_markdown(change.pair),
+        *values,
+        format_interval(change.change_low, change.change_high, format_change),
+        verdict,
+    )

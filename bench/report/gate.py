@@ -37,8 +37,10 @@ def format_markdown(found: GateRecord) -> str:
     """Format the decisions as one table for the summary page of a CI job."""
     header = ("contrast", "P95 ratio", "usual", "95 % limit", "99 % limit", "outcome")
     table = format_markdown_table(header, [_format_row(decision) for decision in found.decisions])
-    reasons = [f"- {d.pair}: {escape_markdown(format_reason(d))}" for d in found.decisions if format_reason(d)]
-    return "\n".join([f"## {found.scenario}: {found.run_id}", "", *table, "", *reasons])
+    reasons = [
+        f"- {escape_markdown(d.pair)}: {escape_markdown(format_reason(d))}" for d in found.decisions if format_reason(d)
+    ]
+    return "\n".join([f"## {escape_markdown(f'{found.scenario}: {found.run_id}')}", "", *table, "", *reasons])
 
 
 def write_junit(found: GateRecord, path: Path) -> None:
@@ -70,4 +72,4 @@ def _format_nights(series: Sequence[HistoryLine]) -> Iterator[str]:
 
 def _format_row(decision: Decision) -> tuple[str, ...]:
     ratios = (decision.ratio, decision.usual, decision.limit_95, decision.limit_99)
-    return decision.pair, *map(format_ratio, ratios), f"**{decision.outcome}**"
+    return escape_markdown(decision.pair), *map(format_ratio, ratios), f"**{decision.outcome}**"

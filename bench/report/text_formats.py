@@ -18,6 +18,7 @@ from bench.report.tables import make_tables
 from bench.results.store import write_bytes_inside, write_text_inside
 from bench.results.summary_records import SummaryRecord
 from bench.system.open_folder import OpenFolder
+from bench.system.output import show_controls
 
 WIDTH: Final = 100  # of a line, where the output is no terminal
 _GAP: Final = "  "
@@ -63,7 +64,7 @@ def escape_csv_cell(value: object) -> object:
 
 def escape_markdown(text: str) -> str:
     """Escape text for a Markdown cell or sentence: no markup, no HTML, one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split("\n"))).replace("\r", " ")
+    return _MARKDOWN.sub(r"\\\1", show_controls(" ".join(text.splitlines())))
 
 
 def escape_latex(text: str) -> str:

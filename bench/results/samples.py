@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bench.errors import StoreError
 from bench.results.records import Window
 
-# The row that the recorder packs with struct "<qqqhBiI"; a test checks that the two are equal.
+# The row that the recorder packs with struct "<qqqhBqI"; a test checks that the two are equal.
 RAW_ROW = np.dtype(
     [
         ("intended_ns", "<i8"),
@@ -25,7 +25,7 @@ RAW_ROW = np.dtype(
         ("latency_ns", "<i8"),
         ("status", "<i2"),
         ("ok", "u1"),
-        ("bytes", "<i4"),
+        ("bytes", "<i8"),
         ("name", "<u4"),
     ]
 )
@@ -42,10 +42,13 @@ _SCHEMA = pa.schema(
         ("latency_ns", pa.int64()),
         ("status", pa.int16()),
         ("ok", pa.bool_()),
-        ("bytes", pa.int32()),
+        ("bytes", pa.int64()),
         ("name", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
+
+
+_MOST_WORDS = 1 << 20  # of a chunk, whose offsets have 32 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +68,7 @@ class Samples:
     latency_ns: npt.NDArray[np.int64]
     status: npt.NDArray[np.int16]
     ok: npt.NDArray[np.bool_]
-    bytes: npt.NDArray[np.int32]
+    bytes: npt.NDArray[np.int64]
     name: npt.NDArray[np.int32]
     names: tuple[str, ...]
 
@@ -152,10 +155,11 @@ def _read_table(path: Path) -> pa.Table:
         raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
 
 
-def _to_arrow(column: npt.NDArray[Any]) -> pa.Array:
+def _to_arrow(column: npt.NDArray[Any]) -> pa.Array | pa.ChunkedArray:
     """Convert a column to Arrow without a copy; `pa.array` would load pandas."""
     if column.dtype.kind == "U":
-        return _encode_words(column.tolist())
+        starts = range(0, max(1, len(column)), _MOST_WORDS)
+        return pa.chunked_array([_encode_words(column[at : at + _MOST_WORDS].tolist()) for at in starts])
     values = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
     return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(values)])
 

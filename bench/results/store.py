@@ -52,6 +52,15 @@ def make_file_name(text: str) -> str:
 _RESERVE_BYTES = 256 * 1024
 _RESERVE = ".reserve"
 _RESERVED_FOR_STATUS = (errno.ENOSPC, errno.EDQUOT)
+_OF_PATH: Final = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 RECORD = "run.json"
 TRIALS = "trials"
@@ -313,6 +322,6 @@ def _explain_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _RESERVED_FOR_STATUS:
             raise StoreError(f"{path}: the disk is full; complete trials are kept") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in _OF_PATH:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another --output") from error
         raise

@@ -5,7 +5,6 @@ cluster are removed by their labels with another command; until then the run sta
 """
 
 import os
-import shlex
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from bench.results.store import RECORD, RunFolder, read_record, read_run_id
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal, Line, examine_journal, read_journal
 from bench.system.lock import forget_holder, read_holder
+from bench.system.output import format_command
 from bench.system.processes import end_strays, find_marked_processes, is_running, is_working_folder
 
 _CLEANED: Final = "cleaned"  # the journal's step for a cluster without leftover objects of the run
@@ -49,8 +49,9 @@ class Leftovers:
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands that remove the objects on clusters, and then close the run."""
-        run = shlex.quote(str(self.run))
-        return tuple(f"meshbench cleanup --context {shlex.quote(one)} --run {run}" for one in self.contexts)
+        return tuple(
+            format_command("meshbench", "cleanup", "--context", one, "--run", self.run) for one in self.contexts
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,46 +2,44 @@
 
 import os
 import resource
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
-
+from bench.analysis.forecast import Forecast
 from bench.analysis.validity import FEWEST_CPUS
 from bench.check_result import CheckResult
 from bench.envoy.binary import envoy_binary, envoy_version
 from bench.errors import LockedError, StoreError
+from bench.run.space import CLIENT_BYTES, check_space, find_folder
 from bench.system.lock import read_holder
-from bench.units import format_bytes, format_duration
+from bench.units import format_duration
 
 _FILES_PER_USER = 8  # sockets for one page, in all processes of one limit
 _MIN_FILES = 1024
-_MIN_DISK_BYTES = 512 * 1024 * 1024
-_MIN_MEMORY_BYTES = 1024 * 1024 * 1024
 LOCUST = "2.47.0"  # the versions of pyproject.toml (a test holds them together)
 ENVOY = "1.40.0"
 
 
-def check_host(output: Path, *, users: int = 20) -> tuple[CheckResult, ...]:
-    """Check everything that a run on this machine needs, in the order in which a run would need it."""
+def check_host(output: Path, expected: Forecast, *, users: int) -> tuple[CheckResult, ...]:
+    """Check everything that a run on this machine needs, in the order in which a run would need it. `expected` is what
+    it records, `users` the most of a configuration."""
     return (
         _check_platform(),
         _check_python(),
         _check_locust(),
         _check_envoy(),
         _check_cpus(),
-        _check_memory(),
         _check_file_limit(users),
         _check_output(output),
+        *check_space(output, expected),
         _check_host_lock(),
     )
 
 
-def check_client(output: Path) -> tuple[CheckResult, ...]:
+def check_client(output: Path, expected: Forecast) -> tuple[CheckResult, ...]:
     """Check what a run on a cluster needs of this machine."""
-    return (_check_python(), _check_output(output))
+    return (_check_python(), _check_output(output), *check_space(output, expected, base_bytes=CLIENT_BYTES))
 
 
 def _check_platform() -> CheckResult:
@@ -86,13 +84,6 @@ def _check_cpus() -> CheckResult:
     )
 
 
-def _check_memory() -> CheckResult:
-    free = psutil.virtual_memory().available
-    if free >= _MIN_MEMORY_BYTES:
-        return CheckResult("free memory", "ok", format_bytes(free))
-    return CheckResult("free memory", "error", format_bytes(free), "end other programs until 1 GiB is free")
-
-
 def count_needed_files(users: int) -> int:
     """Return the open files that a run with so many users needs; a run raises its own limit to it."""
     return max(_MIN_FILES, users * _FILES_PER_USER)
@@ -107,15 +98,11 @@ def _check_file_limit(users: int) -> CheckResult:
 
 
 def _check_output(output: Path) -> CheckResult:
-    # os.path.exists, since Path.exists raises where permission is missing
-    folder = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))  # noqa: PTH110
+    folder = find_folder(output)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         detail = f"{folder} is not a folder" if not folder.is_dir() else f"{folder} cannot be written"
         return CheckResult("results folder", "error", detail, "choose another with --output", StoreError)
-    free = shutil.disk_usage(folder).free
-    if free >= _MIN_DISK_BYTES:
-        return CheckResult("free disk", "ok", format_bytes(free))
-    return CheckResult("free disk", "warning", format_bytes(free), "remove files until 512 MiB are free")
+    return CheckResult("results folder", "ok", str(output))
 
 
 def _check_host_lock() -> CheckResult:

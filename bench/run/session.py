@@ -34,6 +34,7 @@ from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users, make_plan
 from bench.system.cancellation import CancelToken, catch_signals
+from bench.system.output import format_command
 from bench.system.processes import Launcher, raise_file_limit
 from bench.system.redaction import REPLACEMENT
 from bench.targets import Backend
@@ -212,8 +213,10 @@ def _record_end(folder: RunFolder) -> Iterator[None]:
         issue = make_issue(IssueCode.INTERRUPTED if status == "interrupted" else IssueCode.FAILED, str(error))
         folder.finish(status=status, exit_code=exit_code_of(error), issues=(issue,), cleanup_ok=error.clean)
         if folder.record.trials:
-            error.add_note(f"complete trials are kept; to report them: meshbench report {folder.path}")
-        error.add_note(f"to continue: meshbench run --resume {folder.path}")
+            error.add_note(
+                f"complete trials are kept; to report them: {format_command('meshbench', 'report', folder.path)}"
+            )
+        error.add_note(f"to continue: {format_command('meshbench', 'run', '--resume', folder.path)}")
         raise
     except BaseException as error:
         issue = make_issue(IssueCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")

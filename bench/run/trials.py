@@ -17,6 +17,7 @@ from bench.meshes.equalise import equal_evidence
 from bench.results.issues import Issue, IssueCode, select_reasons
 from bench.results.records import DataPath, Evidence, ProofRecord, TrialRecord
 from bench.results.store import RunFolder, write_record
+from bench.run.space import SpaceWatch
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, Trial
 from bench.system.cancellation import CancelToken
@@ -51,11 +52,12 @@ class ProgressListener(Protocol):
 def run_trials(folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken) -> None:
     """Run the missing trials of the folder's plan, unit by unit in the planned order; then rerun invalid blocks, where
     the scenario has `rerun_invalid`."""
-    _run_missing(folder, target, show, watch=watch)
+    space = SpaceWatch(folder)
+    _run_missing(folder, target, show, watch=watch, space=space)
     if blocks := find_blocks_to_rerun(folder):
         folder.update(plan=folder.record.plan.with_rerun(blocks))
         show.extend(folder.record.plan)
-        _run_missing(folder, target, show, watch=watch)
+        _run_missing(folder, target, show, watch=watch, space=space)
 
 
 def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
@@ -79,11 +81,13 @@ def find_blocks_to_rerun(folder: RunFolder) -> tuple[int, ...]:
     return tuple(sorted([*broken, *noisy][:most]))
 
 
-def _run_missing(folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken) -> None:
+def _run_missing(
+    folder: RunFolder, target: Target, show: ProgressListener, *, watch: CancelToken, space: SpaceWatch
+) -> None:
     finished = {entry.folder for entry in folder.record.trials}
     for unit in folder.record.plan.units:
         if missing := [trial for trial in unit if trial.folder not in finished]:
-            run_unit(folder, missing, target=target, show=show, watch=watch)
+            run_unit(folder, missing, target=target, show=show, watch=watch, space=space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,16 @@ class _Measured:
 
 
 def run_unit(
-    folder: RunFolder, trials: Sequence[Trial], *, target: Target, show: ProgressListener, watch: CancelToken
+    folder: RunFolder,
+    trials: Sequence[Trial],
+    *,
+    target: Target,
+    show: ProgressListener,
+    watch: CancelToken,
+    space: SpaceWatch,
 ) -> None:
     """Run the trials that are deployed together, or one alone: deploy, prove, load, prove again, store."""
-    unit = _Unit(folder, show, watch, target, started_at=datetime.now(UTC))
+    unit = _Unit(folder, show, watch, target, space, started_at=datetime.now(UTC))
     measured: tuple[_Measured, ...] = ()
     try:
         with ExitStack() as at_end:
@@ -136,6 +146,7 @@ class _Unit:
     show: ProgressListener
     watch: CancelToken
     target: Target
+    space: SpaceWatch
     started_at: datetime
 
     def show_phase(self, trials: Iterable[Trial], phase: str) -> None:
@@ -202,6 +213,10 @@ class _Unit:
             cut = record.model_copy(update={"status": "interrupted", "issues": load.issues})
             write_record(by_name[name].draft / "trial.json", cut)
 
+        def look(name: str, progress: Progress) -> None:
+            self.show.progress(by_name[name].trial, progress)
+            self.space.look(name, progress)
+
         with ExitStack() as loading:
             started = self.target.start_each(
                 lambda part: loading.enter_context(part.deployment.loading(part.draft)), parts
@@ -210,7 +225,7 @@ class _Unit:
             unit = UnitLoads(
                 loads,
                 watch=self.watch,
-                show=lambda name, progress: self.show.progress(by_name[name].trial, progress),
+                show=look,
                 kept=keep,
             )
             unit.wait_for_starts()

@@ -7,13 +7,10 @@ JSON stays JSON; it is the word that kubectl uses. Pure, but for the registry.
 
 import base64
 import binascii
-import codecs
-import io
 import json
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 REPLACEMENT: Final = "REDACTED"
 
@@ -152,39 +149,6 @@ def register_key(pem: str) -> None:
     for line in pem.splitlines():
         if len(line.strip()) >= _SHORTEST_LINE and not line.startswith("-----"):
             register_secret(line)
-
-
-class RedactedStream:
-    """A text stream that redacts what is written; everything else is the underlying stream's. It has no `buffer`, which
-    would bypass the redaction."""
-
-    def __init__(self, below: TextIO) -> None:
-        self._below = below
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._below.write(redact(text))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "buffer":
-            raise AttributeError(name)
-        return getattr(self._below, name)
-
-
-def redact_streams() -> None:
-    """Redact this process's standard output and error from now on, uncaught exceptions included."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
-            stream.reconfigure(encoding="utf-8", errors="replace")  # as click would do, past this stream
-        if stream is not None and not isinstance(stream, RedactedStream):
-            setattr(sys, name, RedactedStream(stream))
 
 
 def split_credentials(url: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.load.generator import LoadSpec
-from bench.targets.local.locust import make_local_argv
+from bench.targets.local.locust import fill_work, make_local_argv
 from bench.units import format_change
 from tests.benchmarks.children import cpu_ns
 from tests.benchmarks.figure import Figure, Pairs, format_s
@@ -57,8 +57,10 @@ def without_recorder(argv: Sequence[str]) -> list[str]:
 def _cpu_s(page: FixedPage, *, recorded: bool) -> float:
     """Return Locust's CPU time per request, between two moments under steady load: without its start and its end."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "load.log").open("w+b") as log:
-        argv = make_local_argv(_order(page.address), Path(folder))
-        locust = subprocess.Popen(argv if recorded else without_recorder(argv), cwd=ROOT, stdout=log, stderr=log)
+        order = _order(page.address)
+        fill_work(order, Path(folder))
+        argv = make_local_argv(order, Path(folder))
+        locust = subprocess.Popen(argv if recorded else without_recorder(argv), cwd=folder, stdout=log, stderr=log)
         try:
             _wait_for_load(page, locust, log=Path(log.name))
             time.sleep(_SETTLE_S)

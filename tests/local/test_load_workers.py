@@ -23,7 +23,7 @@ from bench.files.folders import find_shipped
 from bench.load import recorder_path
 from bench.load.generator import LoadSpec
 from bench.load.raw_samples import list_raw_files, read_recent_rows, read_samples, read_start
-from bench.targets.local.locust import make_local_argv
+from bench.targets.local.locust import fill_work, make_local_argv
 from tests.bookinfo import ROOT
 from tests.rows import count_rows
 
@@ -220,6 +220,7 @@ def test_workers_start_while_another_locust_runs(server: str, tmp_path: Path) ->
     )
     with socket.create_server(("0.0.0.0", USUAL_PORT)) as other:
         assert other.getsockname()[1] == USUAL_PORT
+        fill_work(order, tmp_path)
         argv = make_local_argv(order, tmp_path)
         with (tmp_path / "load.log").open("wb") as log:
             child = subprocess.Popen(argv, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)

@@ -15,6 +15,7 @@ import pytest
 from bench.analysis.pace import measure_pace
 from bench.load.raw_samples import read_samples, read_valid_tasks
 from bench.results.records import PaceRecord, Window
+from bench.results.samples import RAW_ROW
 from tests.bookinfo import ROOT
 
 pytestmark = pytest.mark.measures
@@ -197,7 +198,7 @@ def test_every_request_is_a_row(tmp_path: Path) -> None:
     own = json.loads((tmp_path / "generator.json").read_text("utf-8"))
     assert len(samples) == counted["requests"] == own["recorded"] == own["locust_requests"] > 20
     assert (~samples.ok).sum() == counted["failures"] == own["locust_failures"] > 0
-    assert (tmp_path / "samples.bin").stat().st_size == 35 * len(samples)
+    assert (tmp_path / "samples.bin").stat().st_size == RAW_ROW.itemsize * len(samples)
 
 
 def test_row_has_name_latency_and_start(tmp_path: Path) -> None:
@@ -268,6 +269,7 @@ def unusual_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
     return found
 
 
+MOST_BYTES = 1 << 62
 GIVEN_MS = -70  # the start that the event has, 50 ms before the request that it was fired after
 DERIVED_MS = -20
 
@@ -283,6 +285,7 @@ DERIVED_MS = -20
         ("context", GIVEN_MS, 0, [0, 1, 5]),
         ("no-length", GIVEN_MS, 0, [0, 1, 0]),
         ("length-unknown", GIVEN_MS, 0, [0, 1, 0]),
+        ("length-large", GIVEN_MS, 0, [0, 1, 3_000_000_000]),
         ("status", GIVEN_MS, 0, [404, 1, 5]),
         ("status-none", GIVEN_MS, 0, [0, 1, 5]),
         ("no-status", GIVEN_MS, 0, [0, 1, 5]),
@@ -312,10 +315,13 @@ def test_missing_event_fields_are_derived(
         ("time-huge", "its response_time 1000000000000000.0 is not a time in ms"),
         ("status-text", "its status_code 'OK' is not a whole number of up to 32767"),
         ("status-negative", "its status_code -1 is not a whole number of up to 32767"),
-        ("length-negative", "its response_length -2 is not a whole number of up to 2147483647 bytes"),
+        ("length-negative", f"its response_length -2 is not a whole number of up to {MOST_BYTES} bytes"),
         ("status-huge", "its status_code 70000 is not a whole number of up to 32767"),
-        ("length-huge", "its response_length 3000000000 is not a whole number of up to 2147483647 bytes"),
-        ("length-float", "its response_length 1.5 is not a whole number of up to 2147483647 bytes"),
+        (
+            "length-huge",
+            "its response_length 9223372036854775808 is not a whole number of up to {MOST_BYTES} bytes",
+        ),
+        ("length-float", f"its response_length 1.5 is not a whole number of up to {MOST_BYTES} bytes"),
         ("name-none", "its name is not a string"),
         ("name-list", "unhashable type: 'list'"),
     ],

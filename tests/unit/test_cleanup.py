@@ -493,7 +493,7 @@ def test_interrupted_cleanup_reports_what_may_remain(
         assert "nothing was left" not in printed
 
 
-@pytest.mark.parametrize("named", ["results/TYPO", f"results/{RUN}", f"results/{RUN}/run.json", "a" * 300])
+@pytest.mark.parametrize("named", ["results/TYPO", f"results/{RUN}", f"results/{RUN}/run.json"])
 def test_refuses_invalid_output_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str
 ) -> None:

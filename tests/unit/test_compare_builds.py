@@ -399,6 +399,10 @@ def test_junit_and_markdown(tmp_path: Path) -> None:
     text = format_markdown(found)
     assert "| istio against baseline | 1.50 | 1.50 | +8.0 % | [+2.0 %, +14 %] | **slower** (fails) |" in text
     assert "- builds: images: none / reviews=a:2" in text
+    hostile = change("invalid", configuration="<b>|", issues=(issue("no-valid-repeat", "a|b"),))
+    text = format_markdown(found.model_copy(update={"scenario": "# x", "changes": (hostile,)}))
+    assert text.startswith(r"## \# x: head against base")
+    assert text.count(r"\<b\>\| against baseline") == 2
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_awaits_the_deletion_of_volumes(tmp_path: Path) -> None:
         for name, space in (("pv-1", SPACE), ("pv-2", "other"))
     ]
     cluster.add(volumes)
-    with pytest.raises(DeployError, match=r"still there after 0 s: pv-1; hint: kubectl delete pv pv-1$"):
+    with pytest.raises(DeployError, match=r"still there after 0 s: pv-1; hint: kubectl --context fake delete pv pv-1$"):
         target._wait_for_volumes([SPACE])  # the last step of a removal
     del cluster.things[ref_of(volumes[0])]
     target._wait_for_volumes([SPACE])

@@ -359,7 +359,7 @@ def test_preflight_reports_a_part_without_a_node() -> None:
     resolved = smoke("placement.application.node_selector=role=workload", "placement.load.node_selector=role=benchmrk")
     (found,) = find_results("nodes", examine(resolved, dedicated_nodes()))
     assert found.detail == "0 of 3 nodes ready and open to pods of the load: no label role=benchmrk on 3 nodes"
-    assert examine_nodes(dedicated_nodes(), resolved.scenario.placement)[0].status == "error"
+    assert examine_nodes(dedicated_nodes(), resolved.scenario.placement, context="lab")[0].status == "error"
 
 
 def test_capacity_counts_the_nodes_of_each_part() -> None:

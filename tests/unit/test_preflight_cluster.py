@@ -47,16 +47,16 @@ def test_ignores_unschedulable_nodes() -> None:
     taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
     nodes = [node(), node("two", cordoned=True), node("three", taints=[taint]), node("four", ready="Unknown")]
     assert [one["metadata"]["name"] for one in schedulable_nodes(nodes)] == ["one"]
-    head, trouble = examine_nodes(nodes)
+    head, trouble = examine_nodes(nodes, context="lab")
     assert (head.status, head.detail) == ("warning", "1 of 4 nodes ready and open to pods")
     assert "four is not ready" in trouble.detail
-    assert examine_nodes([node("two", cordoned=True)])[0].status == "error"
-    assert examine_nodes([node(), node("two")])[0].status == "ok"
+    assert examine_nodes([node("two", cordoned=True)], context="lab")[0].status == "error"
+    assert examine_nodes([node(), node("two")], context="lab")[0].status == "ok"
 
 
 def test_refuses_node_under_pressure() -> None:
     """It evicts pods, which would be measured as latency or errors."""
-    findings = examine_nodes([node(), node("two", pressure=["MemoryPressure"])])
+    findings = examine_nodes([node(), node("two", pressure=["MemoryPressure"])], context="lab")
     assert [finding.status for finding in findings] == ["ok", "error"]
     assert "two has MemoryPressure" in findings[1].detail
 

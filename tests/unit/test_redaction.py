@@ -2,10 +2,8 @@
 
 import base64
 import html
-import io
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +16,7 @@ from hypothesis import strategies as st
 from bench.system import redaction
 from bench.system.redaction import (
     REPLACEMENT,
-    RedactedStream,
     redact,
-    redact_streams,
     redact_values,
     register_key,
     register_secret,
@@ -185,47 +181,6 @@ def test_redacted_json_is_valid(text: str, key: str) -> None:
     read = json.loads(redact(written))
     assert "hunter2-hunter2" not in json.dumps(read)
     assert read["n"][0] == 1
-
-
-def test_stream_prints_no_secret() -> None:
-    """Written text is redacted, and there is no binary stream that bypasses it."""
-    below = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    stream = RedactedStream(below)
-    register_secret("hunter2-hunter2")
-    print("a hunter2-hunter2", file=stream)
-    stream.writelines(["b hunter2-hunter2\n"])
-    stream.flush()
-    below.seek(0)
-    assert below.read() == f"a {REPLACEMENT}\nb {REPLACEMENT}\n"
-    assert not hasattr(stream, "buffer")
-    assert stream.encoding == "utf-8"
-    assert not stream.isatty()
-    with pytest.raises(TypeError, match="must be str"):
-        stream.write(b"")  # type: ignore[arg-type]
-
-
-def test_ascii_stream_prints_other_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a locale, as with click, the report's own characters end no command."""
-    below = io.TextIOWrapper(io.BytesIO(), "ascii")
-    monkeypatch.setattr(sys, "stdout", below)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    redact_streams()
-    sys.stdout.write("±12 %\n")
-    sys.stdout.flush()
-    below.seek(0)
-    assert below.read() == "±12 %\n"
-
-
-def test_replaces_streams_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed stream stays closed."""
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    redact_streams()
-    first = sys.stderr
-    redact_streams()
-    assert sys.stdout is None
-    assert sys.stderr is first
-    assert isinstance(first, RedactedStream)
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,10 @@ def test_markdown_is_escaped() -> None:
     assert [row.count("|") for row in text.splitlines() if row.startswith("|")] == [7] * 8
     assert r"a\|b \<i\> & \*c\*" in text
     assert "**regression**" in text
+    hostile = DECISIONS[0].model_copy(update={"configuration": "<img src=x>|\x1b[2J"})
+    text = format_markdown(FOUND.model_copy(update={"run_id": "[r](x)", "scenario": "`s`", "decisions": (hostile,)}))
+    assert text.startswith(r"## \`s\`: \[r\](x)")
+    assert text.count(r"\<img src=x\>\|\\u001b\[2J against base") == 2
 
 
 # Through the command: faults.md's cases are a nightly job's first weeks.

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from bench.errors import StoreError
 from bench.load.raw_samples import read_samples
+from bench.results import samples as samples_module
 from bench.results.records import Window
 from bench.results.samples import (
     RAW_ROW,
@@ -33,7 +35,7 @@ TYPES = {
     "latency_ns": np.int64,
     "status": np.int16,
     "ok": np.bool_,
-    "bytes": np.int32,
+    "bytes": np.int64,
 }
 
 
@@ -70,7 +72,7 @@ def test_columns_are_documented(tmp_path: Path) -> None:
         "latency_ns": "int64",
         "status": "int16",
         "ok": "bool",
-        "bytes": "int32",
+        "bytes": "int64",
         "name": "dictionary<values=string, indices=int32, ordered=0>",
     }
 
@@ -146,6 +148,28 @@ def test_small_table_round_trip(tmp_path: Path) -> None:
     assert list(found) == list(columns)
     for name, column in columns.items():
         np.testing.assert_array_equal(found[name], column)
+
+
+def test_samples_of_an_older_width_are_read(tmp_path: Path) -> None:
+    """Runs from before sizes had 64 bits keep their reports."""
+    samples = simulate(ISTIO_POLICIES[0], 2, RunSpec(duration_s=5), rng=np.random.default_rng(1))
+    path = tmp_path / "samples.parquet"
+    write_parquet(samples, path)
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("bytes")
+    pq.write_table(table.set_column(at, "bytes", table.column("bytes").cast(pa.int32())), path)
+    found = read_parquet(path)
+    assert found.bytes.dtype == np.int64
+    np.testing.assert_array_equal(found.bytes, samples.bytes)
+
+
+def test_words_of_a_long_run_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of words is written in chunks, each within the width of its offsets."""
+    monkeypatch.setattr(samples_module, "_MOST_WORDS", 3)
+    for count in (0, 1, 3, 10):
+        words = np.array([f"process-{number}" for number in range(count)], np.str_)
+        write_columns(tmp_path / "table.parquet", {"process": words})
+        np.testing.assert_array_equal(read_columns(tmp_path / "table.parquet")["process"], words)
 
 
 def test_window_holds_samples_that_started_inside() -> None:

@@ -15,6 +15,7 @@ from bench.errors import ClusterError, ErrorKind, InvalidMeasurementError, Meshb
 from bench.load.generator import LoadOutcome, RunningLoad
 from bench.results.records import Evidence, Window
 from bench.results.store import RunFolder, StoredRun, StoredTrial, read_run
+from bench.run.space import SpaceWatch
 from bench.run.trials import ProgressListener, run_unit
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken
@@ -128,7 +129,14 @@ def run_on(made: StoredRun, output: Path, place: FakePlace) -> None:
     folder = RunFolder.create(output, made.record.model_copy(update={"trials": ()}))
     quiet = cast("ProgressListener", _Quiet())
     try:
-        run_unit(folder, made.record.plan.units[0], target=cast("Target", place), show=quiet, watch=CancelToken())
+        run_unit(
+            folder,
+            made.record.plan.units[0],
+            target=cast("Target", place),
+            show=quiet,
+            watch=CancelToken(),
+            space=SpaceWatch(folder),
+        )
     finally:
         folder.journal.close()
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from bench.errors import DeployError
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
+from bench.system.output import format_command
 
 ISTIOD: Final = "app=istiod"
 CONTAINER: Final = "discovery"
@@ -95,7 +96,8 @@ def _request_all(cluster: Cluster, page: str) -> list[Any]:
     """Return the response of each running istiod; a proxy is connected to one. Raises DeployError without any."""
     pods = [pod for pod in cluster.list("v1", "Pod", namespace=NAMESPACE, labels=ISTIOD) if _is_running(pod)]
     if not pods:
-        raise DeployError(f"no istiod runs in {NAMESPACE}; hint: run 'kubectl get pods -n {NAMESPACE} -l {ISTIOD}'")
+        command = format_command("kubectl", "--context", cluster.context, "get", "pods", "-n", NAMESPACE, "-l", ISTIOD)
+        raise DeployError(f"no istiod runs in {NAMESPACE}; hint: {command}")
     return [_request_page(cluster, pod["metadata"]["name"], page) for pod in pods]
 
 

@@ -17,10 +17,11 @@ from typing import Final, Literal
 
 from bench.errors import BadAnswerError, ClusterError, ErrorKind, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, labels_of
+from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, format_cleanup, labels_of
 from bench.k8s.wait import describe_blockers
 from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.system.machine import Machine
+from bench.system.output import format_command
 from bench.system.processes import identify_process, is_running
 from bench.system.redaction import one_line
 from bench.system.timing import LEASE_DURATION_S
@@ -140,8 +141,7 @@ def _release(cluster: Cluster, run_id: str, watch: CancelToken, place: Ref) -> N
         remove_lock(cluster, run_id, watch=watch, place=place)
     except ClusterError as error:
         raise LeftoversError(
-            f"the run's lock is still there: {error}; hint: later run: meshbench cleanup --context {cluster.context} "
-            f"--run-id {run_id}"
+            f"the run's lock is still there: {error}; hint: later run: {format_cleanup(cluster.context, run_id)}"
         ) from error
 
 
@@ -194,9 +194,11 @@ def remove_lock(cluster: Cluster, run_id: str, *, watch: CancelToken, place: Ref
     if not wait_until(lambda: cluster.get(place) is None, timeout_s=wait_s, watch=Shield(watch), poll_s=poll_s):
         left = cluster.get(place)
         if left is not None:
+            kubectl = ("kubectl", "--context", cluster.context)
+            command = format_command(*kubectl, "get", "namespace", place.name, "-o", "yaml")
+            blockers = describe_blockers(left)
             raise LeftoversError(
-                f"{place} has been terminating for {wait_s:.0f} s: {describe_blockers(left)}; hint: look at it with "
-                f"`kubectl --context {cluster.context} get namespace {place.name} -o yaml`"
+                f"{place} has been terminating for {wait_s:.0f} s: {blockers}; hint: look at it with: {command}"
             )
 
 
@@ -238,7 +240,7 @@ def _format_conflict(holder: Holder, context: str) -> str:
         return (
             f"the run {holder.describe(now)} ended on context {context} without cleaning up (last renewal "
             f"{holder.silent_s(now):.0f} s ago); hint: first run: "
-            f"meshbench cleanup --context {context} --run-id {holder.run_id}"
+            f"{format_cleanup(context, holder.run_id)}"
         )
     return f"context {context} is being measured by the run {holder.describe(now)}; hint: wait for it to end"
 

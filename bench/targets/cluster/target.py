@@ -23,6 +23,7 @@ from bench.results.records import RunRecord
 from bench.scenario.plan import Trial
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
+from bench.system.output import format_command
 from bench.system.parallel import for_each
 from bench.targets.cluster.application_manifests import makes_pods
 from bench.targets.cluster.deployment import ClusterDeployment
@@ -232,7 +233,8 @@ class ClusterTarget:
         if not wait_until(lambda: not find_left(), timeout_s=timing.gone_s, watch=self.watch, poll_s=timing.poll_s):
             names = " ".join(find_left())
             why = f"still there after {timing.gone_s:g} s"
-            raise DeployError(f"volumes of the run are {why}: {names}; hint: kubectl delete pv {names}")
+            command = format_command("kubectl", "--context", self.cluster.context, "delete", "pv", *find_left())
+            raise DeployError(f"volumes of the run are {why}: {names}; hint: {command}")
 
     def _finish_removals(self) -> None:
         """Wait until nothing of earlier blocks is left, which would use CPU under the next load. Policies outside of

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.envoy.addresses import HOST, free_ports
@@ -122,10 +122,10 @@ def start_load(
     if spec.held:
         write_hold(folder, 0)
     with tempfile.TemporaryDirectory(dir=home.parent, ignore_cleanup_errors=True) as work:
-        locustfile = spec.locust.copy_to(Path(work))
+        fill_work(spec, Path(work))
         process = launcher.start(
             "locust",
-            make_local_argv(replace(spec, locustfile=locustfile), folder.resolve()),
+            make_local_argv(spec, folder.resolve()),
             role="generator",
             log=private.create(LOG),
             env={**make_load_environment(home), **read_environment(spec.env)},
@@ -148,13 +148,20 @@ def _read_start(folder: Path) -> Start | None:
         raise DeployError(f"Locust did not start correctly: {error}") from error
 
 
+def fill_work(spec: LoadSpec, work: Path) -> None:
+    """Fill Locust's working folder: a copy of the Locust file and of what travels with it, and a link to the recorder,
+    whose name no file of a load has."""
+    spec.locust.copy_to(work)
+    (work / recorder_path().name).symlink_to(recorder_path())
+
+
 def make_local_argv(spec: LoadSpec, folder: Path) -> list[str]:
-    """Return Locust's command line on this machine. The master gets a free port: another process may use the default
-    one."""
+    """Return Locust's command line for its working folder, see `fill_work`: Locust would read a path with a comma as
+    two. The master gets a free port: another process may use the default one."""
     argv = spec.argv(
         sys.executable,
-        locustfile=str(spec.locustfile.resolve()),
-        recorder=str(recorder_path()),
+        locustfile=spec.locustfile.name,
+        recorder=recorder_path().name,
         folder=str(folder),
     )
     if spec.workers == 1:

@@ -11,12 +11,13 @@ from bench.errors import ClusterError, LockedError
 from bench.k8s.client import Cluster, Object
 from bench.k8s.connection import KindInfo
 from bench.k8s.objects import PRESSURES, has_condition, node_name, release_of
-from bench.k8s.ownership import OURS
+from bench.k8s.ownership import OURS, format_cleanup
 from bench.k8s.scheduling import TAINT, find_exclusion, format_taint, is_open, list_taints, schedulable_nodes
 from bench.k8s.wait import describe_blockers
 from bench.meshes.control_planes import CONTROL_PLANES
 from bench.meshes.rights import Need
 from bench.scenario.placement import NO_PLACEMENT, PARTS, Part, Placement
+from bench.system.output import format_command
 from bench.targets.cluster.lock import Holder, read_holder, seems_dead
 from bench.targets.cluster.pod_placement import constraints_of
 from bench.targets.cluster.teardown.blockers import Dangling, deletion_command
@@ -48,13 +49,15 @@ def examine_version(version: str, nodes: Sequence[Object]) -> CheckResult:
     return CheckResult("version", "ok", detail)
 
 
-def examine_nodes(nodes: Sequence[Object], placement: Placement = NO_PLACEMENT) -> tuple[CheckResult, ...]:
+def examine_nodes(
+    nodes: Sequence[Object], placement: Placement = NO_PLACEMENT, *, context: str
+) -> tuple[CheckResult, ...]:
     """Check whether there are nodes for each part of the run, whether one is short of something, and whether load and
     application can have different nodes."""
     able = {part: schedulable_nodes(nodes, constraints_of(placement.of(part))) for part in PARTS}
     found = f"{len(able['application'])} of {format_counted(len(nodes), 'node')} ready and open to pods"
     lacking = tuple(
-        _judge_lacking(nodes, placement, part)
+        _judge_lacking(nodes, placement, part, context)
         for part in PARTS
         if not able[part] and (part == "application" or placement.of(part) != placement.application)
     )
@@ -63,10 +66,10 @@ def examine_nodes(nodes: Sequence[Object], placement: Placement = NO_PLACEMENT) 
     alone = "load, application and sidecars share its CPUs, so that numbers from here compare with each other only"
     is_alone = len({node_name(node) for part in ("application", "load") for node in able[part]}) == 1
     head = CheckResult("nodes", "warning", found, alone) if is_alone else CheckResult("nodes", "ok", found)
-    return (head, *(finding for node in nodes for finding in _find_node_problems(node)))
+    return (head, *(finding for node in nodes for finding in _find_node_problems(node, context)))
 
 
-def _judge_lacking(nodes: Sequence[Object], placement: Placement, part: Part) -> CheckResult:
+def _judge_lacking(nodes: Sequence[Object], placement: Placement, part: Part, context: str) -> CheckResult:
     """Return the error for a part that has no node, with what excludes them, and the taints to tolerate where only they
     do."""
     ready, constraints = [node for node in nodes if is_open(node)], constraints_of(placement.of(part))
@@ -78,7 +81,8 @@ def _judge_lacking(nodes: Sequence[Object], placement: Placement, part: Part) ->
     found = f"0 of {format_counted(len(nodes), 'node')} ready and open to pods"
     who = "" if part == "application" else f" of the {part}"
     detail = f"{found}{who}: {', '.join((*reasons, *shut))}" if nodes else f"{found}{who}"
-    return CheckResult("nodes", "error", detail, _hint_taints(tainted, part) or "see: kubectl describe nodes")
+    see = f"see: {format_command('kubectl', '--context', context, 'describe', 'nodes')}"
+    return CheckResult("nodes", "error", detail, _hint_taints(tainted, part) or see)
 
 
 def _hint_taints(tainted: Sequence[Object], part: Part) -> str:
@@ -90,14 +94,16 @@ def _hint_taints(tainted: Sequence[Object], part: Part) -> str:
     return f"where pods may be there, add --set 'placement.{part}.tolerations=[{taints}]' (docs/cluster.md)"
 
 
-def _find_node_problems(node: Object) -> Iterator[CheckResult]:
+def _find_node_problems(node: Object, context: str) -> Iterator[CheckResult]:
+    kubectl = ("kubectl", "--context", context)
     if not has_condition(node, "Ready"):
-        detail = f"{node_name(node)} is not ready"
-        yield CheckResult("node", "warning", detail, f"see: kubectl describe node {node_name(node)}")
+        command = format_command(*kubectl, "describe", "node", node_name(node))
+        yield CheckResult("node", "warning", f"{node_name(node)} is not ready", f"see: {command}")
     for kind in PRESSURES:
         if has_condition(node, kind):
             detail = f"{node_name(node)} has {kind}: its pods are evicted"
-            yield CheckResult("node", "error", detail, f"free resources on it, or: kubectl cordon {node_name(node)}")
+            command = format_command(*kubectl, "cordon", node_name(node))
+            yield CheckResult("node", "error", detail, f"free resources on it, or: {command}")
 
 
 def examine_dangling(dangling: Sequence[Dangling], needs: Sequence[Need], context: str) -> tuple[CheckResult, ...]:
@@ -215,7 +221,7 @@ def _select_staying(things: Sequence[RunObject]) -> tuple[RunObject, ...]:
 
 
 def _judge_earlier_run(cluster: Cluster, run: str, things: Sequence[RunObject], holder: Holder | None) -> CheckResult:
-    command = f"meshbench cleanup --context {cluster.context} --run-id {run}"
+    command = format_cleanup(cluster.context, run)
     who, hint = f"{run} left", command
     if holder is not None and holder.run_id == run:
         named = holder.describe(datetime.now(UTC))

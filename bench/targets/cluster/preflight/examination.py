@@ -101,7 +101,7 @@ def examine_cluster(cluster: Cluster, resolved: ResolvedScenario, options: Clust
     results = (
         permitted,
         examine_version(cluster.version, nodes),
-        *examine_nodes(nodes, options.placement),
+        *examine_nodes(nodes, options.placement, context=cluster.context),
         *_examine_made_gateways(planned, options.placement),
         *_examine_idle_parts(resolved, options),
         *tools,

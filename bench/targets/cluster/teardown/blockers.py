@@ -13,6 +13,7 @@ from typing import Any, Final
 from bench.errors import ClusterError, ErrorKind
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import describe_blockers
+from bench.system.output import format_command
 from bench.targets.cluster.teardown.stages import RunObject
 
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -84,8 +85,7 @@ def _find_unavailable_apis(cluster: Cluster) -> Iterator[Dangling]:
 
 def deletion_command(one: RunObject, *, context: str) -> str:
     """Return the command that deletes an object."""
-    namespace = f" -n {one.ref.namespace}" if one.ref.namespace else ""
-    return f"kubectl --context {context}{namespace} delete {one.ref.kind.lower()} {one.ref.name}"
+    return _format_kubectl(context, one.ref, "delete")
 
 
 def explain_leftovers(cluster: Cluster, left: Iterable[RunObject], refused: Mapping[Ref, str]) -> tuple[str, ...]:
@@ -143,6 +143,9 @@ def _list_all(cluster: Cluster, namespace: str) -> Iterator[Object]:
 
 
 def _release_command(ref: Ref, context: str) -> str:
-    namespace = f" -n {ref.namespace}" if ref.namespace else ""
-    patch = """--type=merge -p '{"metadata":{"finalizers":null}}'"""
-    return f"kubectl --context {context}{namespace} patch {ref.kind.lower()} {ref.name} {patch}"
+    return _format_kubectl(context, ref, "patch", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
+def _format_kubectl(context: str, ref: Ref, verb: str, *options: str) -> str:
+    namespace = ("-n", ref.namespace) if ref.namespace else ()
+    return format_command("kubectl", "--context", context, *namespace, verb, ref.kind.lower(), ref.name, *options)

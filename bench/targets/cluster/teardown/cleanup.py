@@ -17,7 +17,7 @@ from bench.errors import ClusterError, LeftoversError, LockedError, RefusedError
 from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster
 from bench.k8s.kubeconfig import connect_context, credentials_folder, describe_cluster, require_server
-from bench.k8s.ownership import run_of
+from bench.k8s.ownership import format_cleanup, run_of
 from bench.k8s.retry import ONCE, wait_policy
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.meshes.control_planes import CONTROL_PLANES
@@ -91,7 +91,7 @@ def cluster_cleanup(
     Without `run_id` there must not be more than one run. Raises LockedError for a run that is alive, LeftoversError
     where the API server is away for too long.
     """
-    command = f"meshbench cleanup --context {context}{f' --run-id {run_id}' if run_id else ''}{' --list' * only_list}"
+    command = f"{format_cleanup(context, run_id)}{' --list' * only_list}"
     with (
         catch_signals() as watch,
         credentials_folder() as folder,
@@ -139,7 +139,7 @@ def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: C
 
 def _pick_only_run(runs: Mapping[str, tuple[RunObject, ...]], context: str) -> str:
     if len(runs) > 1:
-        commands = "\n".join(f"  meshbench cleanup --context {context} --run-id {run}" for run in runs)
+        commands = "\n".join(f"  {format_cleanup(context, run)}" for run in runs)
         raise RefusedError(f"{len(runs)} runs left something; hint: choose one:\n{commands}")
     return next(iter(runs))
 

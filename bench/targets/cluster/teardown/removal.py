@@ -8,9 +8,10 @@ from typing import Final, TypeVar
 
 from bench.errors import ClusterError, Interrupted, LeftoversError
 from bench.k8s.client import Cluster, Ref
-from bench.k8s.ownership import run_of, run_selector
+from bench.k8s.ownership import format_cleanup, run_of, run_selector
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.system.cancellation import CancelToken, Shield, wait_until
+from bench.system.output import format_command
 from bench.targets.cluster.teardown.blockers import Dangling, explain_leftovers, find_dangling, find_dangling_webhooks
 from bench.targets.cluster.teardown.inventory import Leftovers, find_leftovers, list_objects
 from bench.targets.cluster.teardown.stages import (
@@ -187,9 +188,8 @@ class Removal:
                 f"the run {self.run_id} was deleted from context {context}, but it is unknown whether it left dangling "
                 f"webhooks or APIs: {why}"
             )
-            return "\n".join(
-                (head, *detail, f"hint: to list dangling webhooks and APIs: meshbench doctor --context {context}")
-            )
+            command = format_command("meshbench", "doctor", "--context", context)
+            return "\n".join((head, *detail, f"hint: to list dangling webhooks and APIs: {command}"))
         lines = explain_leftovers(self.cluster, self.left, self.refused) if not self.watch.is_forced else ()
-        hint = f"hint: to remove what is left: meshbench cleanup --context {context} --run-id {self.run_id}"
+        hint = f"hint: to remove what is left: {format_cleanup(context, self.run_id)}"
         return "\n".join((f"the run {self.run_id} is still on context {context}: {why}", *detail, *lines, hint))
