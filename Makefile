@@ -1,4 +1,5 @@
-# Needs git, Python 3.11 or newer with pip, and make. Everything is installed into .venv from the hash-pinned lock.
+# Needs git, Python 3.11 or newer with pip, and make. Everything is installed into .venv from the hash-pinned lock, as
+# wheels: a source distribution would run code of build requirements that no lock has.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 SCENARIO ?= istio-policies
 ARGS ?=
 
-.PHONY: help bench full test lint unit local browser cluster soak wheel figures clean lock
+.PHONY: help bench full test lint unit local browser cluster soak wheel sbom figures clean lock
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +45,9 @@ soak: $(VENV)/dev.stamp ## What is slow and rare: PART=kills, ...; without PART 
 wheel: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/pyproject-build --wheel --no-isolation
 
+sbom: $(VENV)/dev.stamp ## Write what the locks install as CycloneDX into dist/
+	$(BIN)/python -m tests.sbom dist
+
 figures: $(VENV)/dev.stamp ## Print the figures that say how well meshbench itself does
 	$(BIN)/python -m tests.benchmarks
 
@@ -59,13 +63,13 @@ lock: ## Renew the locks (needs uv)
 # (as Debian ships it) will do, and so will one that guards its own packages.
 $(VENV)/run.stamp: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-dev.lock
 	$(PYTHON) -m pip --python $(BIN)/python install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 	touch $(VENV)/run.stamp
