@@ -8,6 +8,7 @@ from math import log, sqrt
 from statistics import fmean, stdev
 from typing import Final, get_args
 
+from bench.analysis.conditions import list_digests
 from bench.analysis.contrast import Side, contrast, within_interval
 from bench.analysis.design_costs import estimate_sequential_minutes
 from bench.analysis.proxy_cost import estimate_hop_costs, measure_paths
@@ -217,11 +218,19 @@ def _find_warnings(
     for number, block in enumerate(record.plan.again, start=record.plan.blocks + 1):
         was = "invalid or noisy" if record.scenario.is_paired else "invalid"
         yield make_issue(IssueCode.MEASURED_AGAIN, f"block {number} replaces block {block}, which was {was}")
+    yield from _find_changed_images(run, configurations)
     missing = len(record.plan.trials) - len(run.trials) - len(run.problems)
     if missing > 0:
         planned = len(record.plan.trials)
         yield make_issue(IssueCode.UNFINISHED, f"{missing} of {planned} planned trials were not measured")
     yield from _find_undetectable(record.scenario, configurations, contrasts)
+
+
+def _find_changed_images(run: StoredRun, names: Iterable[str]) -> Iterator[Issue]:
+    for name in names:
+        for container, images in list_digests(run, name).items():
+            if len(images) > 1:
+                yield make_issue(IssueCode.IMAGE_CHANGED, f"{container} of {name} was {' and '.join(sorted(images))}")
 
 
 def _format_codes(repeat: RepeatSummary) -> str:

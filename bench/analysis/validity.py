@@ -116,6 +116,7 @@ RULES: Final[dict[IssueCode, Rule]] = {
     IssueCode.NO_OVERLAP: Rule(True, "the configurations did not share the noise of their block", retryable=True),
     IssueCode.CORRELATED: Rule(False, "the interval counts fewer blocks than there are"),
     IssueCode.OTHER_MACHINE: Rule(False, "machines differ more than nights do: one that stays has narrower limits"),
+    IssueCode.IMAGE_CHANGED: Rule(False, "name the image by its digest (@sha256:...), and run again"),
     IssueCode.OTHER: Rule(False),
     IssueCode.NO_VALID_REPEAT: Rule(False),
     IssueCode.EXCLUDED_REPEATS: Rule(False),

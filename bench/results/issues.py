@@ -70,6 +70,7 @@ class IssueCode(StrEnum):
     NO_OVERLAP = "no-overlap"
     CORRELATED = "correlated"
     OTHER_MACHINE = "other-machine"
+    IMAGE_CHANGED = "image-changed"
     OTHER = "other"
 
 

@@ -1,7 +1,6 @@
 """Find and remove private copies on this machine: private files of runs that no resume needs, and temporary folders of
 commands that were killed, which hold credentials or rendered manifests."""
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench.results.store import RECORD, read_record
 from bench.run.cleanup import NamedRun, find_running_process
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import read_journal
+from bench.system.output import format_command
 from bench.system.private_files import list_private_runs, remove_private
 from bench.system.temporary import find_abandoned
 
@@ -52,7 +52,7 @@ def _describe(folder: Path, run: NamedRun | None, *, ends_resume: bool) -> Priva
     what = f"private files of {run.path}"
     if ends_resume or not _is_resumable(run.path):
         return PrivateCopy(folder, what)
-    command = f"meshbench cleanup --run {shlex.quote(str(run.path))} --no-resume"
+    command = format_command("meshbench", "cleanup", "--run", run.path, "--no-resume")
     return PrivateCopy(folder, f"{what}, kept for --resume; to remove them: {command}", kept=True)
 
 

@@ -306,3 +306,22 @@ def test_duet_that_used_too_much_cpu_is_warned_of(tmp_path: Path, design: Design
 def test_summary_round_trip(summary: SummaryRecord) -> None:
     """A summary that is read from summary.json equals the written one."""
     assert SummaryRecord.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_warns_of_an_image_that_changed(run: StoredRun) -> None:
+    """A tag that is moved during a run makes its blocks different; another image in another configuration does not."""
+
+    def ran(image: str, changed: str) -> StoredRun:
+        trials = (
+            replace(
+                one, record=one.record.model_copy(update={"images": {"reviews": changed if one is last else image}})
+            )
+            for one in run.trials
+        )
+        return replace(run, trials=tuple(trials))
+
+    last = run.trials[-1]
+    name = last.record.configuration
+    warning = issue("image-changed", f"reviews of {name} was r@sha256:1 and r@sha256:2")
+    assert warning in summarise(ran("r@sha256:1", "r@sha256:2"))[0].issues
+    assert "image-changed" not in codes(summarise(ran("r@sha256:1", "r@sha256:1"))[0].issues)
