@@ -14,10 +14,11 @@ from bench.analysis import percentiles as latency
 from bench.analysis.noise import NoiseShares, measure_noise
 from bench.analysis.percentiles import Ns, Steadiness
 from bench.analysis.resource_usage import measure_generator_cores
-from bench.results.issues import Issue, IssueCode
+from bench.results.issues import Issue, IssueCode, Severity
 from bench.results.records import PaceRecord, ProofRecord, TrialRecord, Window
 from bench.results.resources import ResourceTrace
 from bench.results.samples import Samples
+from bench.system.output import show_controls
 from bench.units import NS_PER_MS, format_change, format_duration, format_ms, format_percent
 from bench.verification.overlap import OVERLAP
 
@@ -136,8 +137,10 @@ RULES: Final[dict[IssueCode, Rule]] = {
 
 
 def make_issue(code: IssueCode, detail: str) -> Issue:
-    """Return an issue, which is a reason where it invalidates a trial."""
-    return Issue(code=code, severity="reason" if RULES[code].invalidates else "warning", detail=detail)
+    """Return an issue, which is a reason where it invalidates a trial. Its text may be of others: it is shown as in a
+    terminal, and can be written as UTF-8."""
+    severity: Severity = "reason" if RULES[code].invalidates else "warning"
+    return Issue(code=code, severity=severity, detail=show_controls(detail))
 
 
 def judge_user_errors(errors: int, tasks: int, first: str) -> Issue:

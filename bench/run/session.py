@@ -34,7 +34,7 @@ from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, find_most_users, make_plan
 from bench.system.cancellation import CancelToken, catch_signals
-from bench.system.output import format_command
+from bench.system.output import format_command, show_controls
 from bench.system.processes import Launcher, raise_file_limit
 from bench.system.redaction import REPLACEMENT
 from bench.targets import Backend
@@ -65,7 +65,7 @@ def run(request: RunRequest) -> RunFolder:
         status="running",
         started_at=datetime.now(UTC),
         scenario=scenario,
-        scenario_source=Path(request.source).name,
+        scenario_source=show_controls(Path(request.source).name),
         plan=request.plan,
         remarks=request.resolved.remarks,
         target=backend.record,

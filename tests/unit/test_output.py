@@ -13,8 +13,10 @@ from typing import IO, Any
 import click
 import pytest
 
+from bench.analysis.validity import make_issue
 from bench.cli import main as command_line
 from bench.errors import RegressionError
+from bench.results.issues import Issue, IssueCode
 from bench.system.output import (
     OutputStream,
     find_lost_output,
@@ -52,6 +54,12 @@ def file(tmp_path: Path) -> Iterator[IO[str]]:
 def test_control_characters_are_shown() -> None:
     """Escape sequences, carriage returns and characters that reorder a line are printed as numbers; text is kept."""
     assert show_controls(f"a\t±12 %\n{ESCAPES}") == f"a\t±12 %\n{SHOWN}"
+
+
+def test_issue_of_others_can_be_recorded() -> None:
+    """Messages of pods and paths that are not UTF-8 are in records as they are shown."""
+    issue = make_issue(IssueCode.FAILED, f"{ESCAPES}: no such file")
+    assert Issue.model_validate_json(issue.model_dump_json()).detail == f"{SHOWN}: no such file"
 
 
 def test_escaped_json_stays_json() -> None:
