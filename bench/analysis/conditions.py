@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bench.results.environment import find_differences
 from bench.results.records import RunRecord
-from bench.results.store import StoredRun
+from bench.results.store import StoredRun, list_digests
 from bench.scenario.load_settings import EnvironmentValue
 from bench.scenario.loader import read_stored_checksums
 from bench.scenario.model import Load
@@ -147,16 +147,6 @@ def _find_own_builds(one: StoredRun, other: StoredRun) -> Iterator[str]:
             for container in sorted(digests[0].keys() & digests[1].keys())
             if digests[0][container] != digests[1][container]
         )
-
-
-def list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]]:
-    """Return the images that ran in a configuration, with their digests, by container."""
-    found: dict[str, set[str]] = {}
-    for trial in run.trials:
-        if trial.record.configuration == configuration:
-            for container, image in trial.record.images.items():
-                found.setdefault(container, set()).add(image)
-    return {container: frozenset(images) for container, images in found.items()}
 
 
 def _read_files(run: StoredRun) -> dict[str, tuple[tuple[str, str], ...]]:

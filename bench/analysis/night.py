@@ -3,14 +3,13 @@
 import math
 from typing import Any, Final
 
-from bench.analysis.conditions import list_digests
 from bench.analysis.contrast import Side, read_values
 from bench.analysis.history import HistoryLine, hash_conditions, hash_value, keep_printable
 from bench.analysis.run_summary import order_blocks, summarise
 from bench.errors import InputError
 from bench.results.environment import COMPARED
 from bench.results.records import ANY_NODE
-from bench.results.store import StoredRun
+from bench.results.store import StoredRun, list_digests
 from bench.results.summary_records import Contrast, SummaryRecord
 from bench.scenario.loader import read_stored_checksums
 from bench.scenario.model import Load

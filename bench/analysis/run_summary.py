@@ -8,7 +8,6 @@ from math import log, sqrt
 from statistics import fmean, stdev
 from typing import Final, get_args
 
-from bench.analysis.conditions import list_digests
 from bench.analysis.contrast import Side, contrast, within_interval
 from bench.analysis.design_costs import estimate_sequential_minutes
 from bench.analysis.proxy_cost import estimate_hop_costs, measure_paths
@@ -27,7 +26,7 @@ from bench.errors import InputError
 from bench.meshes.resolved import resolve_stored
 from bench.results.issues import Issue, IssueCode
 from bench.results.records import PathLength, RunRecord
-from bench.results.store import StoredRun
+from bench.results.store import StoredRun, list_digests
 from bench.results.summary_records import ConfigurationSummary, Contrast, HopCost, Metric, RepeatSummary, SummaryRecord
 from bench.scenario.contrasts import are_equal, list_comparisons
 from bench.scenario.model import Scenario

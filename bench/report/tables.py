@@ -5,12 +5,12 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from bench.analysis.conditions import list_digests
 from bench.analysis.validity import format_issue, format_issues
 from bench.report.data_path_table import compare_data_paths
 from bench.report.design_table import make_design_table
 from bench.report.model import Cell, Report, Table, make_interval_cell, make_table
 from bench.report.study_2022 import compare_with_study
+from bench.results.store import list_digests
 from bench.results.summary_records import Contrast, HopCost
 from bench.units import (
     format_bytes,

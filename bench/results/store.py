@@ -200,6 +200,16 @@ class StoredRun:
     problems: tuple[str, ...] = field(default=())
 
 
+def list_digests(run: StoredRun, configuration: str) -> dict[str, frozenset[str]]:
+    """Return the images that ran in a configuration, with their digests, by container."""
+    found: dict[str, set[str]] = {}
+    for trial in run.trials:
+        if trial.record.configuration == configuration:
+            for container, image in trial.record.images.items():
+                found.setdefault(container, set()).add(image)
+    return {container: frozenset(images) for container, images in found.items()}
+
+
 def read_run(path: Path, *, strict: bool = False) -> StoredRun:
     """Read a run's folder. Trials whose files are missing or changed are left out, with a problem each.
 
