@@ -15,6 +15,7 @@ from bench import __version__
 from bench.cli.cleanup import cleanup
 from bench.cli.doctor import doctor
 from bench.cli.init import init
+from bench.cli.nightly import nightly
 from bench.cli.plan import plan
 from bench.cli.regression import export, gate, history
 from bench.cli.reports import compare, report
@@ -65,7 +66,7 @@ def cli() -> None:
     """
 
 
-for command in (run, plan, scenarios, init, validate, report, compare, doctor, cleanup, gate, history, export):
+for command in (run, plan, scenarios, init, validate, report, compare, doctor, cleanup, gate, history, export, nightly):
     cli.add_command(command)
 
 

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 )
 @click.option("--accept", "accepted", metavar="REASON", default="", help="Start a new baseline with this run.")
 @click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
+@click.option("--summary", type=GivenPath(), metavar="FILE", help="Append the Markdown to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
-def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json: bool) -> None:
+def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, summary: Path | None, as_json: bool) -> None:
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""
     from bench.analysis.regression import gate as judge
-    from bench.report.gate import format_markdown, make_error, write_junit
+    from bench.report.gate import append_markdown, format_markdown, make_error, write_junit
     from bench.results.store import read_run
 
     stored = read_run(folder)
@@ -39,6 +40,8 @@ def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, as_json
         click.echo(f"warning: {problem}", err=True)
     if junit is not None:
         write_junit(found, junit)
+    if summary is not None:
+        append_markdown(found, summary)
     click.echo(found.model_dump_json(indent=2) if as_json else format_markdown(found))
     if error := make_error(found):
         raise error

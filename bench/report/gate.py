@@ -8,7 +8,7 @@ from typing import Final
 from bench.analysis.history import History, HistoryLine, keep_printable
 from bench.analysis.regression import Decision, GateRecord, decide
 from bench.analysis.validity import format_issues
-from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, exit_code_of
+from bench.errors import InvalidMeasurementError, MeshbenchError, ProofError, RegressionError, StoreError, exit_code_of
 from bench.report import ci_formats
 from bench.report.ci_formats import Case, Tag, format_markdown_table
 from bench.report.text_formats import escape_markdown
@@ -41,6 +41,15 @@ def format_markdown(found: GateRecord) -> str:
         f"- {escape_markdown(d.pair)}: {escape_markdown(format_reason(d))}" for d in found.decisions if format_reason(d)
     ]
     return "\n".join([f"## {escape_markdown(f'{found.scenario}: {found.run_id}')}", "", *table, "", *reasons])
+
+
+def append_markdown(found: GateRecord, path: Path) -> None:
+    """Append the Markdown to a file, such as the summary page of a CI job. Raises StoreError."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{format_markdown(found)}\n")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_junit(found: GateRecord, path: Path) -> None:

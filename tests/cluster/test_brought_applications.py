@@ -2,6 +2,8 @@
 as `docs/your-application.md` says: `init`, `validate`, `run`."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +12,6 @@ import yaml
 
 from bench.k8s.client import Cluster
 from bench.results.store import read_run
-from tests import command
 from tests.cluster import brought_images
 from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
 from tests.cluster.job import BASELINE, ISTIO, MESH, Job, assert_unchanged, run_job
@@ -24,17 +25,28 @@ POLICIES: Final = {"name": "istio-policies", "mesh": "istio", "manifests": ["pol
 LOAD: Final = {"users": 12, "warmup": "2s", "duration": "8s"}
 
 
+def meshbench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command that needs no cluster, as its user does, in the folder of the scenario."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench.cli.main", *arguments], cwd=folder, capture_output=True, text=True
+    )
+
+
 def bring(folder: Path, name: str) -> None:
     """Copy the application's manifests, Locust file and policies to where its user has them, and check them."""
     shutil.copytree(BROUGHT / name, folder, dirs_exist_ok=True)
-    made = command.run("init", name, "--locustfile", LOCUSTFILES[name], output=folder / "results")
-    assert made.code == 0, made.output
+    made = meshbench(folder, "init", name, "--locustfile", LOCUSTFILES[name])
+    assert made.returncode == 0, made.stderr
 
 
 def measure(cluster: Cluster, folder: Path, name: str, **load: Any) -> Job:
     """Run what `init` wrote with three configurations at the same time."""
     written = yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8"))
-    keys = {"application": written["application"], "load": {**written["load"], **LOAD, **load}}
+    keys = {
+        "application": written["application"],
+        "reference": written["reference"],
+        "load": {**written["load"], **LOAD, **load},
+    }
     with assert_unchanged(cluster):
         return run_job(
             folder, *MESH, "--design", "duet", "--scale-requests", "25%", scenario=[BASELINE, ISTIO, POLICIES], **keys
@@ -62,9 +74,9 @@ def test_measures_a_go_module_with_its_own_manifests(cluster: Cluster, tmp_path:
     build_podinfo(sources)
     shutil.copytree(sources / "deploy" / "webapp", tmp_path / "podinfo", copy_function=shutil.copyfile)
     bring(tmp_path, "podinfo")
-    refused = command.run("validate", "podinfo.yaml", "--target", "cluster", output=tmp_path / "results")
-    assert refused.code == 2
-    assert "frontend/hpa.yaml:2: kind: HorizontalPodAutoscaler frontend would change the number" in refused.err
+    refused = meshbench(tmp_path, "validate", "podinfo.yaml", "--target", "cluster")
+    assert refused.returncode == 2
+    assert "frontend/hpa.yaml:2: kind: HorizontalPodAutoscaler frontend would change the number" in refused.stderr
     for file in (tmp_path / "podinfo").glob("*/hpa.yaml"):
         file.unlink()
     job = measure(cluster, tmp_path, "podinfo")

@@ -132,7 +132,7 @@ def test_pages_name_files_that_exist() -> None:
     """A path in the docs leads somewhere."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     named = {
-        (page.name, path) for page in pages for path in re.findall(r"bench/[\w/]+(?:\.\w+)?", page.read_text("utf-8"))
+        (page.name, path) for page in pages for path in re.findall(r"\bbench/[\w/]+(?:\.\w+)?", page.read_text("utf-8"))
     }
     assert named
     assert not [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()]

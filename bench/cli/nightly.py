@@ -1,0 +1,104 @@
+"""Measure one night: clean up, run, clean up, judge, keep the newest runs. Each step is a command of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from bench.cli.cleanup import cleanup
+from bench.cli.options import Duration, GivenPath, cluster_options, output_option, scenario_options
+from bench.cli.regression import gate, history
+from bench.cli.run import run
+from bench.errors import InputError, MeshbenchError, StoreError, exit_code_of, format_error
+
+
+@click.command()
+@scenario_options
+@output_option
+@cluster_options
+@click.option("--timeout", type=Duration(), metavar="75min", help="Time limit of the run, without the cleanups.")
+@click.option(
+    "--history",
+    "path",
+    type=GivenPath(),
+    required=True,
+    metavar="FILE",
+    help="History to judge by; the night is added.",
+)
+@click.option(
+    "--pages",
+    type=GivenPath(),
+    metavar="FOLDER",
+    help="Write the history as a page, and a copy of each kept report.",
+)
+@click.option(
+    "--summary",
+    type=GivenPath(),
+    metavar="FILE",
+    help="Append the decisions, as Markdown, to this file.",
+)
+@click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
+@click.option(
+    "--keep-runs", type=click.IntRange(1), metavar="N", help="Remove all but the N newest runs below --output."
+)
+def nightly(
+    *,
+    output: Path,
+    path: Path,
+    pages: Path | None,
+    summary: Path | None,
+    junit: Path | None,
+    keep_runs: int | None,
+    name: str | None,
+    timeout: float | None,
+    **options: Any,
+) -> None:
+    """Measure one night: remove what a killed night left, run, clean up, judge by the history, remove old runs.
+
+    The exit code is that of the first step that failed; an invalid or failed run is judged and recorded all the same.
+    """
+    from bench.report.published import publish_reports
+    from bench.run.retention import list_runs, remove_old_runs
+
+    if name is None:
+        raise InputError("a night needs --scenario NAME")
+    where = {"output": output, "context": options["context"]}
+    _make_folder(output)
+    before = list_runs(output)
+    if code := _attempt(cleanup, where):  # such as a night that still runs: nothing is measured beside it
+        _exit(code)
+    codes = [_attempt(run, {**options, "name": name, "output": output, "timeout": timeout})]
+    codes.append(_attempt(cleanup, where))
+    new = sorted(list_runs(output) - before)
+    codes += [_attempt(gate, {"folder": one, "path": path, "junit": junit, "summary": summary}) for one in new]
+    for removed in remove_old_runs(output, keep=keep_runs) if keep_runs else ():
+        click.echo(f"removed {removed}")
+    if pages is not None:
+        publish_reports(sorted(list_runs(output)), pages)
+        codes.append(_attempt(history, {"path": path, "page": str(pages / "index.html")}))
+    _exit(next(filter(None, codes), 0))
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder of the runs for the first night."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--output {output}: cannot be made: {error.strerror or error}") from error
+
+
+def _attempt(command: click.Command, arguments: Mapping[str, Any]) -> int:
+    """Invoke another command, and return its exit code; the message of its failure is printed."""
+    try:
+        click.get_current_context().invoke(command, **arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    except MeshbenchError as error:
+        click.echo(f"meshbench: {format_error(error)}", err=True)
+        return exit_code_of(error)
+    return 0
+
+
+def _exit(code: int) -> NoReturn:
+    raise SystemExit(code)
