@@ -8,6 +8,7 @@ import click
 
 from bench.cli.options import GivenPath
 from bench.errors import InputError, InvalidMeasurementError
+from bench.system.output import format_command
 from bench.units import parse_duration
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def export(*, path: Path, target: str | None, url: str | None, every_night: bool
         raise InputError("--every-night: a pushgateway takes no times; hint: write them with --openmetrics TARGET")
     known = _read_reported(path)
     if not known.lines:
-        raise InputError(f"{path}: has no night; hint: 'meshbench gate RUN --history {path}' adds one")
+        raise InputError(
+            f"{path}: has no night; hint: to add one: meshbench gate RUN {format_command('--history', path)}"
+        )
     if target == "-":
         click.echo(format_openmetrics(known, every_night=every_night), nl=False)
     elif target is not None:
