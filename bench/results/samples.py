@@ -117,7 +117,7 @@ def write_parquet(samples: Samples, path: Path) -> None:
     name = pa.DictionaryArray.from_arrays(_to_arrow(samples.name), _encode_words(samples.names))
     table = pa.Table.from_arrays([*columns, name], schema=_SCHEMA)
     delta = dict.fromkeys(("intended_ns", "started_ns", "latency_ns", "bytes"), "DELTA_BINARY_PACKED")
-    pq.write_table(table, path, compression="zstd", use_dictionary=["name", "status"], column_encoding=delta)
+    _write_table(table, path, use_dictionary=["name", "status"], column_encoding=delta)
 
 
 def read_parquet(path: Path) -> Samples:
@@ -137,7 +137,7 @@ def read_parquet(path: Path) -> Samples:
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
     """Write a small table of columns of equal length as Parquet."""
     table = pa.table({name: _to_arrow(column) for name, column in columns.items()})
-    pq.write_table(table, path, compression="zstd")
+    _write_table(table, path)
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -146,10 +146,16 @@ def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     return {name: _to_numpy(table.column(name)) for name in table.column_names}
 
 
+def _write_table(table: pa.Table, path: Path, **options: Any) -> None:
+    """Write one file. Arrow gets the open file: it would take a path for a URL, and none that is not UTF-8."""
+    with path.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", **options)
+
+
 def _read_table(path: Path) -> pa.Table:
     """Read one file; `pq.read_table` would load pandas."""
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
