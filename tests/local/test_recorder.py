@@ -319,7 +319,7 @@ def test_missing_event_fields_are_derived(
         ("status-huge", "its status_code 70000 is not a whole number of up to 32767"),
         (
             "length-huge",
-            "its response_length 9223372036854775808 is not a whole number of up to {MOST_BYTES} bytes",
+            f"its response_length 9223372036854775808 is not a whole number of up to {MOST_BYTES} bytes",
         ),
         ("length-float", f"its response_length 1.5 is not a whole number of up to {MOST_BYTES} bytes"),
         ("name-none", "its name is not a string"),
