@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 APPLICATION: Final = {"name": "shop", "entry": "front:8000", "ready": {"path": "/health"}}
 LOAD: Final = {"users": 4, "warmup": "1s", "duration": "5s", "locustfile": "get"}
+KEY: Final = "k3y-of-the-shop"  # of no account
 LOCUSTFILE: Final = """\
 from locust import FastHttpUser, constant, task
 
@@ -91,13 +92,32 @@ def write_shop(folder: Path) -> None:
 
 
 def test_measures_an_application_without_a_mesh(cluster: Cluster, tmp_path: Path) -> None:
-    """Workloads of every kind become ready, the Job completes, and nothing of them stays."""
+    """Workloads of every kind become ready, the Job completes, and nothing of them stays. The run's folder can be
+    published: Secrets, data beside the Locust file, headers of probes and logs of containers are not in it."""
     write_shop(tmp_path)
+    (tmp_path / "shop" / "key.yaml").write_text(yaml.safe_dump(make("v1", "Secret", "key", stringData={"key": KEY})))
+    (tmp_path / "users.csv").write_text(f"jane,{KEY}\n", "utf-8")
+    probe = {
+        "as": "outside",
+        "to": "front",
+        "path": "/health",
+        "headers": {"X-Key": {"env": "SHOP_KEY"}},
+        "expect": 200,
+    }
+    changes: dict[str, Any] = {"application": APPLICATION, "load": LOAD, "probes": [probe]}
     with assert_unchanged(cluster):
-        job = run_job(tmp_path, scenario=[BASELINE], application=APPLICATION, load=LOAD)
+        job = run_job(tmp_path, scenario=[BASELINE], env={"SHOP_KEY": KEY}, **changes)
     assert job.exit_code in MEASURED, job.output
     (record,) = job.trials().values()
     assert record["images"]["main"]  # an image that no registry has, has an id alone
+    published = [path for path in job.folder.rglob("*") if path.is_file()]
+    assert not [path for path in published if KEY.encode() in path.read_bytes() or path.suffix == ".log"]
+    private = job.folder.parent / ".private" / job.folder.name
+    assert KEY in (private / "application" / "key.yaml").read_text("utf-8")
+    assert KEY in (private / "locust" / "users.csv").read_text("utf-8")
+    logs = {path.name: path for path in (private / "trials" / "01-baseline-1").rglob("*.log")}
+    assert {"load.log", "store-main.log"} <= logs.keys()
+    assert {path.stat().st_mode & 0o777 for path in logs.values()} == {0o600}
 
 
 def test_measures_an_application_in_istio(cluster: Cluster, tmp_path: Path) -> None:
