@@ -83,6 +83,11 @@ class Job:
         return self.run_folder
 
     @property
+    def private(self) -> Path:
+        """The folder of its private files."""
+        return self.folder.parent / ".private" / self.folder.name
+
+    @property
     def record(self) -> dict[str, Any]:
         """`run.json`."""
         return command.read_record(self.folder)

@@ -32,4 +32,4 @@ def test_restarted_control_plane_makes_trial_invalid(cluster: Cluster, tmp_path:
     (restart,) = (reason for reason in read_reasons(trial) if reason.startswith("restart: "))
     assert restart.startswith("restart: discovery in istiod-"), restart
     assert "exit code 137" in restart
-    assert (job.folder / "trials" / "01-istio-1" / "services" / "istiod-discovery.log").stat().st_size > 0
+    assert (job.private / "trials" / "01-istio-1" / "services" / "istiod-discovery.log").stat().st_size > 0

@@ -239,9 +239,7 @@ def test_load_pod_records_as_a_local_load(cluster: Cluster, namespace: str, orde
     assert len(outcome.samples.counted(outcome.windows)) > 10
     assert outcome.clock.gap_s < 0.5
     assert not list_raw_files(tmp_path)
-    assert "clocks: the window's edges are known to" in (tmp_path.parent / ".private" / "run" / "load.log").read_text(
-        "utf-8"
-    )
+    assert "clocks: the window's edges are known to" in read_log(tmp_path)
     uses = {
         use.process: use
         for use in measure_processes(read_resources(tmp_path / "resources.parquet"), outcome.windows, 1)

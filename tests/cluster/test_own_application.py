@@ -112,7 +112,7 @@ def test_measures_an_application_without_a_mesh(cluster: Cluster, tmp_path: Path
     assert record["images"]["main"]  # an image that no registry has, has an id alone
     published = [path for path in job.folder.rglob("*") if path.is_file()]
     assert not [path for path in published if KEY.encode() in path.read_bytes() or path.suffix == ".log"]
-    private = job.folder.parent / ".private" / job.folder.name
+    private = job.private
     assert KEY in (private / "application" / "key.yaml").read_text("utf-8")
     assert KEY in (private / "locust" / "users.csv").read_text("utf-8")
     logs = {path.name: path for path in (private / "trials" / "01-baseline-1").rglob("*.log")}

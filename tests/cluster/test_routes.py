@@ -62,7 +62,8 @@ def check_names(job: Job) -> None:
     ((name, record),) = job.trials().items()
     folder, reviews = job.folder / "trials" / name, {f"reviews-{version}" for version in VERSIONS["reviews"]}
     assert {image for image in record["images"] if image.startswith("reviews")} == reviews
-    assert {f"{one}-istio-proxy" for one in reviews} <= {file.stem for file in (folder / "services").iterdir()}
+    logs = {file.stem for file in (job.private / "trials" / name / "services").iterdir()}
+    assert {f"{one}-istio-proxy" for one in reviews} <= logs
     assert reviews <= set(read_resources(folder / "resources.parquet").processes)
 
 

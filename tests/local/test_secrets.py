@@ -3,6 +3,7 @@ searched for them."""
 
 import base64
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 import yaml
 
@@ -129,11 +131,100 @@ def test_failing_run_shows_no_secret(name: str, output: Path) -> None:
     assert case.message in ended.err, ended.output
     assert driver or "Traceback" not in ended.err, ended.output
     assert (case.refuses is _workloads) == any(output.glob("*/run.json")), ended.output
-    left = {path: path.read_bytes() for path in (*output.rglob("*"), *tmp.rglob("*")) if path.is_file()}
     for secret in SECRETS:
-        for form in forms(secret):
-            assert form not in ended.out + ended.err, ended.output
-            assert [path for path, content in left.items() if form.encode() in content] == []
+        assert not any(form in ended.out + ended.err for form in forms(secret)), ended.output
+        assert find_secret(secret, output, tmp) == []
+
+
+def find_secret(secret: str, *folders: Path) -> list[Path]:
+    """Return the files of folders that have the secret in one of its forms."""
+    left = {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return [path for path, content in left.items() if any(form.encode() in content for form in forms(secret))]
+
+
+def read_arguments(pid: int) -> str:
+    """Return the command lines of a process and of all below it."""
+    process = psutil.Process(pid)
+    return "\n".join(" ".join(one.cmdline()) for one in (process, *process.children(recursive=True)))
+
+
+def test_killed_run_on_a_cluster_leaves_no_secret(output: Path) -> None:
+    """The private kubeconfig is the only copy of the token; a plain cleanup lists and removes it."""
+    home, tmp = output.parent / "home", output.parent / "tmp"
+    home.mkdir()
+    tmp.mkdir()
+    scenario = command.write_scenario(output.parent, [command.BASELINE])
+    words = ("run", "--yes", "--context", "loop", "--scenario", scenario, "--output", output)
+    with kubeconfig(home, Case({"token": f"{TOKEN}\n"}, 0)) as config:
+        environment = {"KUBECONFIG": str(config), "TMPDIR": str(tmp), "NO_PROXY": ""}
+        started = command.start(*words, output=output, env=environment)
+        started.line("apply")
+        arguments = read_arguments(started.popen.pid)
+        started.send(signal.SIGKILL)
+        killed = started.wait()
+        (folder,) = tmp.iterdir()
+        assert {path.parents[1] for path in find_secret(TOKEN, tmp)} == {folder}
+        assert folder.stat().st_mode & 0o777 == 0o700
+        listed = command.call("cleanup", "--output", output, "--list", output=output, env=environment)
+        cleaned = command.call("cleanup", "--output", output, output=output, env=environment)
+    assert f"{folder}: temporary folder of a command that was killed" in listed.out
+    assert cleaned.code == 7, cleaned.output  # objects on the cluster need another command
+    assert list(tmp.iterdir()) == []
+    assert find_secret(TOKEN, output) == []
+    printed = arguments + killed.output + listed.output + cleaned.output
+    assert not any(form in printed for form in forms(TOKEN))
+
+
+LOCUSTFILE = """\
+import os
+
+from locust import FastHttpUser, constant, task
+
+
+class Reader(FastHttpUser):
+    wait_time = constant(1)
+
+    def on_start(self):
+        print(open("users.csv").read(), os.environ["SHOP_TOKEN"])
+
+    @task
+    def page(self):
+        self.client.get("/productpage")
+"""
+
+
+def test_killed_run_here_leaves_no_secret_to_publish(output: Path) -> None:
+    """Data beside the Locust file, variables, and what it prints of them, are private; the run can be resumed after a
+    cleanup, and another one removes everything."""
+    tmp, load = output.parent / "tmp", output.parent / "load"
+    tmp.mkdir()
+    load.mkdir()
+    (load / "readers.py").write_text(LOCUSTFILE, "utf-8")
+    (load / "users.csv").write_text(f"jane,{PASSWORD}\n", "utf-8")
+    variables = {"SHOP_TOKEN": {"env": "SHOP_TOKEN"}}
+    changes = {"locustfile": "load/readers", "env": variables, "duration": "60s"}
+    scenario = command.write_scenario(output.parent, [command.BASELINE], load=changes)
+    environment = {"TMPDIR": str(tmp), "SHOP_TOKEN": TOKEN}
+    with command.run_in_background("run", "--scenario", scenario, output=output, env=environment) as started:
+        started.loading("01-baseline-1", rows=5)
+        arguments = read_arguments(started.popen.pid)
+        run = started.folder()
+        started.send(signal.SIGKILL)
+        killed = started.wait()
+    assert not any(form in arguments + killed.output for secret in SECRETS for form in forms(secret))
+    private = output / ".private" / run.name
+    assert all(path.is_relative_to(private) for secret in SECRETS for path in find_secret(secret, output))
+    assert (private / "locust" / "users.csv").stat().st_mode & 0o777 == 0o600
+    cleaned = command.call("cleanup", "--output", output, output=output, env=environment)
+    assert cleaned.code == 0, cleaned.output
+    assert list(tmp.iterdir()) == []
+    (private / "locust" / "users.csv").rename(output.parent / "users.csv")
+    refused = command.call("run", "--resume", run, output=output, env=environment)
+    assert (refused.code, refused.err.count("locust/users.csv")) == (2, 1), refused.output
+    forgotten = command.call("cleanup", "--run", run, "--no-resume", output=output, env=environment)
+    assert forgotten.code == 0, forgotten.output
+    assert not private.exists()
+    assert not [path for secret in SECRETS for path in find_secret(secret, output, tmp)]
 
 
 def forms(secret: str) -> set[str]:
