@@ -20,7 +20,7 @@ from bench.files.yaml_source import Document, value_at
 # Kinds that a configuration can add: those of the application, and what its pods mount.
 _ADDED: Final[Mapping[str, str]] = {**{kind: one.api_versions[0] for kind, one in KINDS.items()}, "ConfigMap": "v1"}
 _REFUSED: Final[Mapping[str, str]] = {
-    "Secret": "a run's folder keeps every manifest, and may be shared; hint: use a ConfigMap with test data",
+    "Secret": "only the application's own manifests may have Secrets; hint: use a ConfigMap with test data",
 }
 _MAP_FIELDS: Final = ("apiVersion", "kind", "metadata", "data", "binaryData", "immutable")
 

@@ -25,12 +25,14 @@ from bench.results.base import SCHEMA_VERSION, Record
 from bench.results.records import ProofRecord, RunRecord, TrialEntry, TrialRecord
 from bench.results.resources import ResourceTrace, read_resources
 from bench.results.samples import Samples, read_parquet
+from bench.scenario.loader import list_secret_texts, register_secret_texts
+from bench.scenario.model import Scenario
 from bench.scenario.plan import Trial
 from bench.system.bounded import read_bounded
 from bench.system.journal import NAME as JOURNAL
 from bench.system.journal import Journal
 from bench.system.open_folder import OpenFolder, open_folder
-from bench.system.private_files import PrivateFolder
+from bench.system.private_files import Content, PrivateFolder, read_private
 from bench.system.processes import identify_process
 from bench.system.redaction import redact, redact_values
 
@@ -64,6 +66,7 @@ _OF_PATH: Final = (
 
 RECORD = "run.json"
 TRIALS = "trials"
+_SCENARIO = "scenario.json"
 _RUN_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 R = TypeVar("R", bound=Record)
@@ -81,6 +84,7 @@ class RunFolder:
         self.path = path
         self.record = record
         self.journal = Journal(path / JOURNAL)
+        self._kept: Scenario | None = None
 
     @classmethod
     def create(
@@ -101,7 +105,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, **changes: Any) -> "RunFolder":
         """Open the folder of an interrupted run to continue it."""
-        record = read_record(path / RECORD, RunRecord)
+        record = read_complete_record(path)
         _reserve(path)
         folder = cls(path, record)
         folder._begin(**changes)
@@ -112,8 +116,12 @@ class RunFolder:
         self.journal.write("begin", **identify_process(os.getpid()))
 
     def update(self, **changes: Any) -> None:
-        """Change fields of `run.json`, atomically."""
+        """Change fields of `run.json`, atomically. A scenario with secrets is kept complete among the private files."""
         self.record = self.record.model_copy(update=changes)
+        if self.record.scenario is not self._kept and list_secret_texts(self.record.scenario):
+            content = self.record.scenario.model_dump_json(indent=2).encode()
+            PrivateFolder.of_run(self.path, self.record.run_id).keep([Content(_SCENARIO, content)])
+        self._kept = self.record.scenario
         write_record(self.path / RECORD, self.record)
 
     @contextmanager
@@ -224,6 +232,18 @@ def read_run(path: Path, *, strict: bool = False) -> StoredRun:
     if problems and strict:
         raise StoreError("\n".join(problems))
     return StoredRun(path, record, tuple(t for t in found if isinstance(t, StoredTrial)), problems)
+
+
+def read_complete_record(run: Path) -> RunRecord:
+    """Read `run.json` to resume a run: with the secrets of its scenario, which are private. Raises StoreError, and
+    InputError where the private file is missing or changed."""
+    record = read_record(run / RECORD, RunRecord)
+    content = read_private(run, _SCENARIO)
+    if content is None:
+        return record
+    scenario = Scenario.model_validate_json(content)
+    register_secret_texts(scenario)
+    return record.model_copy(update={"scenario": scenario})
 
 
 def read_run_id(path: Path) -> str:

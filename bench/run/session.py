@@ -28,7 +28,7 @@ from bench.results.base import SCHEMA_VERSION, RunStatus
 from bench.results.environment import find_differences
 from bench.results.issues import IssueCode
 from bench.results.records import ClusterRecord, RunRecord, TrialRecord
-from bench.results.store import RunFolder, make_run_id, read_record
+from bench.results.store import RunFolder, make_run_id, read_complete_record
 from bench.run.doctor import count_needed_files
 from bench.run.trials import ProgressListener, find_blocks_to_rerun, run_trials
 from bench.scenario.model import Scenario
@@ -88,8 +88,9 @@ def _copy_inputs(request: RunRequest, path: Path) -> None:
 
 
 def read_stored_run(path: Path) -> RunRecord:
-    """Read the record of the run in the folder `path`. Raises StoreError where there is none."""
-    return read_record(path / "run.json", RunRecord)
+    """Read the record of the run in the folder `path`, to resume it. Raises StoreError where there is none, and
+    InputError where private files are missing."""
+    return read_complete_record(path)
 
 
 def read_resumable_run(path: Path, *, on_cluster: bool) -> RunRecord:

@@ -23,13 +23,9 @@ from bench.scenario.overrides import Change, Overrides, apply_overrides, list_co
 from bench.scenario.renames import find_new_key, find_renamed, rename_keys, rename_path, warn_deprecated
 from bench.scenario.types import Source, find_locustfile, find_manifests, name_locustfile
 from bench.system.private_files import Content, PrivateFolder, read_index, require_private
-from bench.system.redaction import redact
+from bench.system.redaction import redact, register_secret
 
 NO_OVERRIDES: Final = Overrides()
-_UNRECORDABLE: Final = (
-    "looks like a secret, which no record may have; hint: variables in load.env and headers of probes can be read when"
-    " a run starts, by {env: NAME} or {file: PATH}"
-)
 
 
 def list_shipped_scenarios() -> tuple[str, ...]:
@@ -74,9 +70,9 @@ def settle_scenario(name_or_path: str, overrides: Overrides = NO_OVERRIDES) -> S
     except ValidationError as error:
         invalid = tuple(_locate_problem(one, document, changed.changes) for one in list_invalid_fields(error, Scenario))
         raise InputError((*changed.problems, *invalid)) from None
-    found = tuple(_locate_problem(one, document, changed.changes) for one in _find_secrets(scenario))
-    if changed.problems or found:
-        raise InputError((*changed.problems, *found))
+    if changed.problems:
+        raise InputError(changed.problems)
+    register_secret_texts(scenario)
     return settle_design(scenario, {change.path for change in changed.changes})
 
 
@@ -148,21 +144,31 @@ def _locate_problem(error: InvalidField, document: Document, changes: tuple[Chan
     return document.problem(error.loc, error.message)
 
 
-def _find_secrets(scenario: Scenario) -> Iterator[InvalidField]:
-    """Yield each text that a record would have redacted: a resumed run would measure another scenario."""
-    for loc, text in _list_texts(scenario.model_dump(mode="json", by_alias=True)):
-        field = json.dumps({str(loc[-1]): text}, indent=2)
-        if redact(text) != text or redact(field) != field:
-            yield InvalidField(loc, _UNRECORDABLE)
+def list_secret_texts(scenario: Scenario) -> tuple[str, ...]:
+    """Return each text of a scenario that a record has redacted, since it looks like a secret."""
+    texts = _list_texts(scenario.model_dump(mode="json", by_alias=True))
+    return tuple(text for key, text in texts if _is_redacted(text) or _is_redacted(json.dumps({key: text}, indent=2)))
 
 
-def _list_texts(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, str]]:
-    """Yield all texts in nested mappings and lists with their paths."""
+def register_secret_texts(scenario: Scenario) -> None:
+    """Register what only its key shows to be a secret: elsewhere the text alone would not be recognised."""
+    for text in list_secret_texts(scenario):
+        if not _is_redacted(text):
+            register_secret(text)
+
+
+def _is_redacted(text: str) -> bool:
+    return redact(text) != text
+
+
+def _list_texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield all texts in nested mappings and lists with their last keys."""
     if isinstance(value, str):
-        yield loc, value
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        yield from _list_texts(part, (*loc, key))
+        yield key, value
+    for name, part in value.items() if isinstance(value, dict) else ():
+        yield from _list_texts(part, str(name))
+    for part in value if isinstance(value, list) else ():
+        yield from _list_texts(part, key)
 
 
 def locate_keys(found: Iterable[tuple[Loc, str]], source: str | None) -> tuple[Problem, ...]:

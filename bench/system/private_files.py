@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, NamedTuple
@@ -162,15 +162,30 @@ def require_private(run: Path) -> tuple[Path, PrivateIndex] | None:
     if index is None or not index.files:
         return None
     folder = PrivateFolder.of_run(run, index.run_id).path
-    missing = [name for name, one in index.files.items() if not _is_unchanged(folder / name, one)]
-    if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        raise InputError(
-            f"{run}: cannot be resumed: private files that it needs are missing or changed in {folder}:"
-            f" {', '.join(missing[:_MOST_NAMED])}{more};"
-            " hint: copy that folder from where the run was started, or start a new run"
-        )
+    if missing := [name for name, one in index.files.items() if _read_unchanged(folder / name, one) is None]:
+        raise _make_missing_error(run, folder, missing)
     return folder, index
+
+
+def read_private(run: Path, name: str) -> bytes | None:
+    """Return the content of a private file of a run; None where the run has none of this name. Raises InputError where
+    it is missing or changed."""
+    index = read_index(run)
+    if index is None or name not in index.files:
+        return None
+    folder = PrivateFolder.of_run(run, index.run_id).path
+    if (data := _read_unchanged(folder / name, index.files[name])) is None:
+        raise _make_missing_error(run, folder, [name])
+    return data
+
+
+def _make_missing_error(run: Path, folder: Path, missing: Sequence[str]) -> InputError:
+    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    return InputError(
+        f"{run}: cannot be resumed: private files that it needs are missing or changed in {folder}:"
+        f" {', '.join(missing[:_MOST_NAMED])}{more};"
+        " hint: copy that folder from where the run was started, or start a new run"
+    )
 
 
 def list_private_runs(output: Path) -> tuple[Path, ...]:
@@ -197,12 +212,13 @@ def _is_own_folder(path: Path) -> bool:
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
 
 
-def _is_unchanged(file: Path, known: PrivateFile) -> bool:
+def _read_unchanged(file: Path, known: PrivateFile) -> bytes | None:
+    """Return the content of a file; None where it is missing, or is not what the index has."""
     try:
         data = read_bounded(file, most_bytes=known.size_bytes, follow=False)
     except OSError:
-        return False
-    return len(data) == known.size_bytes and hash_slowly(data) == known.scrypt
+        return None
+    return data if len(data) == known.size_bytes and hash_slowly(data) == known.scrypt else None
 
 
 def _write_file(root: Path, parts: tuple[str, ...], data: bytes) -> Path:

@@ -7,12 +7,16 @@ import pytest
 from bench.cli.options import check_load
 from bench.errors import InputError
 from bench.meshes.resolved import ResolvedScenario, resolve_file
+from bench.results.store import RunFolder, read_run
+from bench.run.session import read_resumable_run
 from bench.scenario.probes import ScenarioProbe
 from bench.system.redaction import redact
 from bench.targets.cluster.probes.pods import find_callers
 from bench.verification.checks import scenario_checks
 from bench.verification.questions import Answer, Question
+from tests.factory import ConfigSpec, RunSpec, make_run
 
+SMALL = RunSpec(configurations=(ConfigSpec("baseline"),), repeats=1, warmup_s=1, duration_s=2)
 SCENARIO = """\
 name: own
 title: Own probes
@@ -148,19 +152,31 @@ def test_unreadable_header_is_reported_before_a_run(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "path"),
+    ("old", "new"),
     [
-        ("{X-Token: abc}", "{Authorization: Bearer abcdef123456}", "configurations[1].probes[0].headers.Authorization"),
-        ("{X-Token: abc}", f"{{X-Url: 'http://me:{SECRET}@host'}}", "configurations[1].probes[0].headers.X-Url"),
-        ('"/ratings/0"', f"/ratings/0?token={SECRET}", "configurations[1].probes[0].path"),
-        ("{users: 5,", f"{{users: 5, env: {{password: {SECRET}}},", "load.env.password"),
-        ("{users: 5,", f"{{users: 5, options: {{token: {SECRET}}},", "load.options.token"),
+        ("{X-Token: abc}", f"{{Authorization: Bearer {SECRET}}}"),
+        ("{X-Token: abc}", f"{{X-Url: 'http://me:{SECRET}@host'}}"),
+        ('"/ratings/0"', f"/ratings/0?token={SECRET}"),
+        ("{users: 5,", f"{{users: 5, env: {{password: {SECRET}}},"),
+        ("{users: 5,", f"{{users: 5, options: {{token: {SECRET}}},"),
     ],
 )
-def test_secret_in_a_scenario_is_refused(old: str, new: str, path: str, tmp_path: Path) -> None:
-    """A record would have REDACTED in its place, so that a resumed run would send something else."""
-    with pytest.raises(InputError) as raised:
-        resolve(tmp_path, SCENARIO.replace(old, new))
-    message = str(raised.value)
-    assert f": {path}: looks like a secret, which no record may have; hint: variables in load.env" in message
-    assert SECRET not in message
+def test_secret_in_a_scenario_is_private(old: str, new: str, tmp_path: Path) -> None:
+    """The record has REDACTED in its place; a run that is resumed has the scenario as it was, or one message."""
+    scenario = resolve(tmp_path, SCENARIO.replace(old, new)).scenario
+    made = make_run(tmp_path / "results", SMALL)
+    folder = RunFolder(made.path, made.record)
+    folder.update(scenario=scenario, status="interrupted")
+    folder.journal.close()
+    assert SECRET not in (made.path / "run.json").read_text("utf-8")
+    assert read_resumable_run(made.path, on_cluster=False).scenario == scenario
+    assert read_run(made.path).record.scenario != scenario
+    (made.path.parent / ".private" / made.path.name / "scenario.json").unlink()
+    with pytest.raises(
+        InputError, match=r"private files that it needs are missing or changed in .*: scenario\.json; hint"
+    ):
+        read_resumable_run(made.path, on_cluster=False)
+    assert read_run(made.path).problems == ()
+    (made.path / "private.json").unlink()
+    with pytest.raises(InputError, match="its record has REDACTED in place of a secret of the scenario"):
+        read_resumable_run(made.path, on_cluster=False)
