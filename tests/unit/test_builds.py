@@ -261,7 +261,7 @@ def test_gateway_and_additions_live_in_folders_of_their_own(resolve: Resolve, tm
 @pytest.mark.parametrize(
     ("thing", "mesh", "message"),
     [
-        ({**MAP, "kind": "Secret"}, "none", "a run's folder keeps every manifest"),
+        ({**MAP, "kind": "Secret"}, "none", "only the application's own manifests may have Secrets"),
         ({**MAP, "kind": "Role"}, "none", "a configuration without a mesh takes no Role"),
         ({**MAP, "date": {}}, "none", "is no field of a ConfigMap"),
         ({**MAP, "metadata": {"name": "x", "namespace": "kube-system"}}, "none", "the application is in bookinfo"),
