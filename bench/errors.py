@@ -6,7 +6,8 @@ Only `cli.main` turns them into output and an exit code; nothing below it prints
 import errno
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -119,6 +120,22 @@ class BadAnswerError(ClusterError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, kind=ErrorKind.INVALID_ANSWER)
+
+
+@contextmanager
+def reject_malformed(who: str) -> Iterator[None]:
+    """Turn what breaks while an answer of another shape than expected is read into BadAnswerError; `who` answered.
+    Only the reading belongs into the block."""
+    try:
+        yield
+    except _MALFORMED as error:
+        why = str(error) if type(error) is ValueError else type(error).__name__
+        raise BadAnswerError(f"{who}: its answers are invalid ({why})") from error
+
+
+_MALFORMED: Final = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+)  # fmt: skip
 
 
 class ProofError(MeshbenchError):

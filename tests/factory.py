@@ -24,6 +24,7 @@ from bench.results.records import (
     TrialRecord,
     Window,
 )
+from bench.results.resources import COLUMNS
 from bench.results.samples import Samples, read_columns, write_columns, write_parquet
 from bench.results.store import RunFolder, StoredRun, read_run
 from bench.scenario.loader import find_inputs
@@ -290,7 +291,7 @@ def _add_noise(path: Path, made: RunSpec, *, others: float) -> None:
         "cpu_ns": np.concatenate([(counted * 1e9).astype(np.int64) for counted in counters.values()]),
         "rss_bytes": np.zeros(len(at) * len(counters), np.int64),
     }
-    before = read_columns(path)
+    before = read_columns(path, COLUMNS)
     write_columns(path, {name: np.concatenate([before[name], added[name]]) for name in added})
 
 

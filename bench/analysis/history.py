@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from bench.errors import InputError, StoreError
 from bench.results import version_1
-from bench.results.base import SCHEMA_VERSION, Record
+from bench.results.base import SCHEMA_VERSION, Logarithm, Record, Time
 from bench.results.issues import Issue
 from bench.results.records import ANY_NODE
 from bench.results.summary_records import Verdict
@@ -43,7 +43,7 @@ class HistoryLine(Record):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     run_id: str
-    at: datetime
+    at: Time
     scenario: str
     configuration: str
     reference: str
@@ -54,11 +54,11 @@ class HistoryLine(Record):
     margin: Annotated[float, Field(description="of the scenario: the smallest change that matters")] = 0.10
     valid: bool
     issues: Annotated[tuple[Issue, ...], Field(description="why it is not valid, or has no ratio")] = ()
-    ln_ratio: float | None
+    ln_ratio: Logarithm | None
     ln_p95_ms: Annotated[
-        tuple[float, ...], Field(description="of each valid repeat; paired: of the blocks that both sides have")
+        tuple[Logarithm, ...], Field(description="of each valid repeat; paired: of the blocks that both sides have")
     ]
-    ln_reference_p95_ms: tuple[float, ...]
+    ln_reference_p95_ms: tuple[Logarithm, ...]
     verdict: Annotated[Verdict, Field(description="of the run alone, against its reference")]
     seed: int
     order: tuple[tuple[str, ...], ...]

@@ -15,6 +15,7 @@ from bench.units import NANOSECONDS
 
 Floats = npt.NDArray[np.float64]
 
+LONGEST_SERIES_S: Final = 7 * 24 * 3600  # a figure of a longer trial shows its begin
 _STEP_NS: Final = NANOSECONDS  # of the figure: shorter steps show single ticks of the kernel's counters
 
 
@@ -62,7 +63,8 @@ def make_noise_series(trace: ResourceTrace) -> NoiseSeries | None:
     if CAPACITY not in counters or OTHERS not in counters:
         return None
     at_ns = trace.at_ns[find_rows(trace, counters[CAPACITY])]
-    edges = np.arange(max(int(at_ns[0]), 0), int(at_ns[-1]) + 1, _STEP_NS)
+    first_ns = max(int(at_ns[0]), 0)
+    edges = np.arange(first_ns, min(int(at_ns[-1]), first_ns + LONGEST_SERIES_S * NANOSECONDS) + 1, _STEP_NS)
     if len(edges) < 2:
         return None
     capacity = _count_steps(trace, counters[CAPACITY], edges)

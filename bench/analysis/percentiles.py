@@ -146,16 +146,25 @@ def corrected_p95_ns(latency_ns: Ns, interval_ns: int) -> int:
     """Return P95 including the requests that a closed loop omitted while it waited, by HdrHistogram's rule.
 
     A latency beyond the expected interval (think time + median) stands for further requests that would have
-    waited one, two, ... intervals less, down to the interval. Raises ValueError where there are no values.
+    waited one, two, ... intervals less, down to the interval. These are counted and not made: a short interval and a
+    long latency stand for very many. Raises ValueError where there are no values.
     """
-    if interval_ns <= 0:
+    if interval_ns <= 0 or not len(latency_ns):
         return percentile_ns(latency_ns, 0.95)
-    slow_ns = latency_ns[latency_ns >= 2 * interval_ns]  # few: the others stand for no further request
+    ordered = np.sort(latency_ns)
+    slow_ns = ordered[ordered >= 2 * interval_ns]  # few: the others stand for no further request
     missing = slow_ns // interval_ns - 1
-    ends = np.cumsum(missing)
-    nth = np.arange(1, ends[-1] + 1) - np.repeat(ends - missing, missing) if len(ends) else ends
-    filled = np.repeat(slow_ns, missing) - nth * interval_ns
-    return percentile_ns(np.concatenate([latency_ns, filled]), 0.95)
+
+    def count_up_to(limit_ns: int) -> float:
+        further = np.clip(missing + 1 - np.maximum(-((limit_ns - slow_ns) // interval_ns), 1), 0, missing)
+        return float(np.searchsorted(ordered, limit_ns, side="right")) + float(further.sum(dtype=np.float64))
+
+    wanted = rank(0.95, len(ordered) + int(missing.sum(dtype=np.float64)))
+    low_ns, high_ns = min(int(ordered[0]), interval_ns), int(ordered[-1])
+    while low_ns < high_ns:
+        middle_ns = (low_ns + high_ns) // 2
+        low_ns, high_ns = (low_ns, middle_ns) if count_up_to(middle_ns) >= wanted else (middle_ns + 1, high_ns)
+    return low_ns
 
 
 def count_stall_seconds(ended_ns: Ns, start_ns: int, end_ns: int) -> int:

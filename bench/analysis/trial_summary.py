@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.analysis import percentiles as latency
-from bench.analysis.noise import NoiseSeries, NoiseShares, make_noise_series, measure_noise
+from bench.analysis.noise import LONGEST_SERIES_S, NoiseSeries, NoiseShares, make_noise_series, measure_noise
 from bench.analysis.pace import is_think_time
 from bench.analysis.percentiles import BySecond, Ns
 from bench.analysis.resource_usage import measure_generator_cores, measure_processes
@@ -40,7 +40,6 @@ _SHARES: Final = {
 }
 _CURVE: Final = (*np.arange(0.01, 0.9899, 0.01), *np.arange(0.99, 0.99905, 0.001))
 _NONE: Final = np.array([], np.int64)
-_LONGEST_S: Final = 7 * 24 * 3600
 _NO_MEAN: Final = Mean(0.0, None, None, "no successful request of this name")
 
 
@@ -210,7 +209,7 @@ def _summarise_repeat(
     is_sequential = not record.is_paired
     noise = measure_noise(resources, record.windows) if resources else NoiseShares()
     percentiles = {name: _percentile_ms(windows, share) for name, share in _SHARES.items()}
-    usable = bool(percentiles["p95_ms"])
+    usable = (percentiles["p95_ms"] or 0) > 0
     unusable = (
         () if usable or record.reasons else (make_issue(IssueCode.EMPTY, "the window has no latency above zero"),)
     )
@@ -291,7 +290,7 @@ def _own_wait_ms(record: TrialRecord) -> float | None:
 
 def _make_series(record: TrialRecord, samples: Samples) -> Series:
     ends_ns = [*samples.started_ns[-1:].tolist(), *(window.end_ns for window in record.windows)]
-    seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), _LONGEST_S)
+    seconds = min(-(-max(ends_ns, default=0) // NANOSECONDS), LONGEST_SERIES_S)
     good, ended_ns = samples.ok, samples.completed_ns
     succeeded = latency.group_by_second(ended_ns[good], compute_response_ns(samples, record.rate)[good], seconds)
     failed = latency.group_by_second(ended_ns[~good], samples.latency_ns[~good], seconds)

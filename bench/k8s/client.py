@@ -16,6 +16,7 @@ from bench.k8s.connection import Connection, Discovery, KindInfo, Query, Request
 from bench.k8s.exec import MOST_BYTES, ExecResult, run_command
 from bench.k8s.port_forward import forward_port
 from bench.k8s.retry import REQUEST
+from bench.k8s.shapes import check_object, check_review
 from bench.system.cancellation import CancelToken, wait_until
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Cluster:
         return self._version
 
     def _read_version(self, *, retried: bool = True) -> str:
-        found = self._object(Request("reading /version", "GET", "/version", retried=retried))
+        found = self._read(Request("reading /version", "GET", "/version", retried=retried))
         if not _VERSION.match(str(found.get("gitVersion"))):
             raise make_foreign_answer("reading /version", json.dumps(found))
         return str(found["gitVersion"])
@@ -140,8 +141,9 @@ class Cluster:
 
     def get(self, ref: Ref) -> Object | None:
         """Return an object; None if there is no such object, or no such kind."""
-        path = self._known_path(ref)
-        return self._read_if_present(Request(f"reading {ref}", "GET", path)) if path else None
+        path, what = self._known_path(ref), f"reading {ref}"
+        found = self._read_if_present(Request(what, "GET", path)) if path else None
+        return None if found is None else check_object(found, ref.kind, what)
 
     def list(self, api_version: str, kind: str, *, namespace: str = "", labels: str = "") -> tuple[Object, ...]:
         """Return all objects of a kind, of every namespace unless one is given; none where the kind is not known."""
@@ -154,7 +156,8 @@ class Cluster:
         items = answer.get("items") or () if answer else ()
         if not isinstance(items, list | tuple) or not all(isinstance(one, dict) for one in items):
             raise make_foreign_answer(request.what, json.dumps(answer))
-        return tuple({"apiVersion": api_version, "kind": kind, **item} for item in items)
+        found = (check_object(one, kind, request.what) for one in items)
+        return tuple({**one, "apiVersion": api_version, "kind": kind} for one in found)
 
     def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
         """Request the deletion of an object and of all it owns, without waiting. One that is deleted or terminating is
@@ -235,15 +238,19 @@ class Cluster:
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = self._object(Request(f"checking whether our user may {verb} {resource}", "POST", path, body=body))
-        return bool(answer["status"]["allowed"])
+        request = Request(f"checking whether our user may {verb} {resource}", "POST", path, body=body)
+        return bool(check_review(self._read(request), request.what)["status"]["allowed"])
 
     def _object(self, request: Request) -> Object:
+        found = self._read(request)
+        return check_object(found, str(found.get("kind")), request.what)
+
+    def _read(self, request: Request) -> Object:
         return self._connection.send(request).read_object(request.what)
 
     def _read_if_present(self, request: Request) -> Object | None:
         try:
-            return self._object(request)
+            return self._read(request)
         except ClusterError as error:
             if error.kind is ErrorKind.NOT_FOUND:
                 return None

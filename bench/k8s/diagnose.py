@@ -206,11 +206,11 @@ def find_warnings(things: Iterable[Object], events: Iterable[Object]) -> tuple[s
     owners = tuple(f"{name}-" for kind, name in names if kind == "Deployment")
     lines: dict[str, Object] = {}
     for event in sorted(events, key=_event_time):
-        about = event["involvedObject"]
-        made = about["kind"] == "ReplicaSet" and about["name"].startswith(owners)
-        ours = (about["kind"], about["name"]) in names or made or about["kind"] == "PersistentVolumeClaim"
+        kind, name = (event["involvedObject"].get(key, "") for key in ("kind", "name"))
+        made = kind == "ReplicaSet" and name.startswith(owners)
+        ours = (kind, name) in names or made or kind == "PersistentVolumeClaim"
         if event.get("type") == "Warning" and ours:
-            line = _join_parts(f"event {about['kind']} {about['name']}", event.get("reason"), event.get("message"))
+            line = _join_parts(f"event {kind} {name}", event.get("reason"), event.get("message"))
             lines.pop(line, None)
             lines[line] = event
     return tuple(lines)[-_MOST_EVENTS:]

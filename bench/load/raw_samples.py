@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from bench.errors import StoreError
 from bench.load.recorded import (
-    LONGEST_NS,
     Account,
     Start,
     find_valid_rows,
@@ -24,6 +23,7 @@ from bench.load.recorded import (
     parse_start,
     salvage_names,
 )
+from bench.results.base import LONGEST_NS
 from bench.results.samples import RAW_ROW, TASK_ROW, Samples, make_samples
 
 ACCOUNT = "generator.json"

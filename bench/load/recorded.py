@@ -13,9 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.units import NANOSECONDS
+from bench.results.base import LONGEST_NS
 
-LONGEST_NS: Final = 400 * 24 * 3600 * NANOSECONDS  # no load has times beyond it
 MOST_NAMES: Final = 1 << 20  # a recorder folds those that exceed its own limit, in bytes
 LONGEST_NAME: Final = 8192
 _LONGEST_PROBLEM: Final = 2000

@@ -11,12 +11,22 @@ All times of samples are integer nanoseconds since the trial's start, on a monot
 are only used in names and headings.
 """
 
-from datetime import datetime
-from typing import Annotated, Final, Literal
+from itertools import pairwise
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from bench.results.base import SCHEMA_VERSION, Record, RunStatus
+from bench.results.base import (
+    SCHEMA_VERSION,
+    Count,
+    FileName,
+    Number,
+    Record,
+    RunStatus,
+    Seconds,
+    Time,
+    WindowNs,
+)
 from bench.results.issues import Issue, select_reasons, select_warnings
 from bench.results.summary_records import SummaryRecord
 from bench.scenario.model import Scenario
@@ -30,19 +40,19 @@ ANY_NODE: Final = "any node"
 class Retries(Record):
     """Envoy's retry policy of a route."""
 
-    number: int
+    number: Count
     conditions: tuple[str, ...]
-    per_try_timeout_s: float | None
-    backoff_s: Annotated[tuple[float, float], Field(description="the first interval and the longest")]
+    per_try_timeout_s: Seconds | None
+    backoff_s: Annotated[tuple[Seconds, Seconds], Field(description="the first interval and the longest")]
 
 
 class Limits(Record):
     """Envoy's circuit breaker of a cluster."""
 
-    connections: int | None
-    pending: int | None
-    requests: int | None
-    retries: int | None
+    connections: Count | None
+    pending: Count | None
+    requests: Count | None
+    retries: Count | None
 
 
 class ObservedConnections(Record):
@@ -61,7 +71,7 @@ class EffectiveRoute(Record):
     callee: str
     http: Annotated[str, Field(description="the configured version of HTTP")]
     seen: ObservedConnections
-    timeout_s: float | None
+    timeout_s: Seconds | None
     retries: Retries | None
     load_balancing: Annotated[str, Field(description="as Envoy names it")]
     limits: Limits
@@ -72,19 +82,19 @@ class Inbound(Record):
     filters of that layer; null where there is no such filter, so that every request is allowed."""
 
     workload: str
-    http_policies: int | None
-    network_policies: int | None
-    timeout_s: float | None
+    http_policies: Count | None
+    network_policies: Count | None
+    timeout_s: Seconds | None
     retries: Retries | None
 
 
 class DataPath(Record):
     """The data path of a trial."""
 
-    workers: Annotated[dict[str, int], Field(description="worker threads of each sidecar")]
+    workers: Annotated[dict[str, Count], Field(description="worker threads of each sidecar")]
     ways: tuple[EffectiveRoute, ...]
     inbounds: tuple[Inbound, ...]
-    clusters: dict[str, int] = Field(
+    clusters: dict[str, Count] = Field(
         {}, description="clusters that each sidecar knows: more where other namespaces have Services in the mesh"
     )
 
@@ -103,8 +113,8 @@ class Environment(Record):
     kernel: str
     machine: str
     cpu_model: str
-    cpus: int
-    memory_bytes: int
+    cpus: Number
+    memory_bytes: Count
     address_host: Annotated[str, Field(description="a short hash of the machine's or cluster's id, never its name")]
     cluster: Annotated[str, Field(description="the cluster's version and nodes; empty on one machine")] = ""
 
@@ -121,7 +131,7 @@ class ClusterRecord(Record):
     """The options and facts of a run on a cluster, so that it can be resumed and repeated with the same ones."""
 
     version: Annotated[str, Field(description="of the API server")]
-    nodes: int
+    nodes: Count
     images: Annotated[dict[str, str], Field(description="images that replace those of the manifests, by workload")]
     registry: Annotated[str, Field(description="the mirror that images are pulled from; empty for their own")] = ""
     mesh_values: Annotated[dict[str, tuple[str, ...]], Field(description="values files by mesh, which are private")]
@@ -136,7 +146,9 @@ class ClusterRecord(Record):
         str,
         Field(description="source of CPU and memory in addition to the kubelets, without a URL's user and password"),
     ] = ""
-    scale_requests: Annotated[float, Field(description="share of their CPU and memory requests that pods had")] = 1.0
+    scale_requests: Annotated[
+        float, Field(gt=0, le=1, description="share of their CPU and memory requests that pods had")
+    ] = 1.0
     load_selector: Annotated[str, Field(description="the label of the load's nodes; empty for the scenario's")] = ""
     load_node: Annotated[str, Field(description="the node of the load alone; empty where it has none")] = ""
 
@@ -144,15 +156,22 @@ class ClusterRecord(Record):
 class PathLength(Record):
     """The path of a page through a configuration: sequential calls, and the proxies that they cross."""
 
-    hops: int
-    proxies: int
+    hops: Annotated[int, Field(ge=0, le=1_000_000)]
+    proxies: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+def _require_inside(name: str) -> str:
+    """Refuse the name of a file that is not below the trial's folder."""
+    if not name or name.startswith("/") or "\0" in name or ".." in name.split("/"):
+        raise ValueError("is not the name of a file of the trial")
+    return name
 
 
 class TrialEntry(Record):
     """A finished trial: its folder below `trials/`, and the SHA-256 of each of its files."""
 
-    folder: str
-    sha256: dict[str, str]
+    folder: FileName
+    sha256: dict[Annotated[str, AfterValidator(_require_inside)], str]
 
 
 class RunRecord(Record):
@@ -164,8 +183,8 @@ class RunRecord(Record):
     status: RunStatus
     exit_code: int | None = None
     issues: Annotated[tuple[Issue, ...], Field(description="why the run is not complete")] = ()
-    started_at: datetime
-    ended_at: datetime | None = None
+    started_at: Time
+    ended_at: Time | None = None
     scenario: Scenario
     scenario_source: Annotated[str, Field(description="shipped name, or the file's name")]
     plan: Plan
@@ -189,6 +208,17 @@ class RunRecord(Record):
         Literal[1] | None, Field(description="the version of the format in which the run was begun, if it was another")
     ] = None
 
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        """Check that the parts belong together: the plan has the scenario's configurations, and no trial came twice."""
+        known = {configuration.name for configuration in self.scenario.configurations}
+        if unknown := {name for names in self.plan.order for name in names} - known:
+            raise ValueError(f"the plan has configurations that the scenario has not: {', '.join(sorted(unknown))}")
+        folders = [entry.folder for entry in self.trials]
+        if len(set(folders)) < len(folders):
+            raise ValueError("a trial is listed twice")
+        return self
+
     @property
     def placement_text(self) -> str:
         """Where its pods could be, and what its namespaces had, as text."""
@@ -200,8 +230,14 @@ class RunRecord(Record):
 class Window(Record):
     """The steady part of a trial: a sample counts when `start_ns <= started_ns < end_ns`."""
 
-    start_ns: int
-    end_ns: int
+    start_ns: WindowNs
+    end_ns: WindowNs
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.end_ns < self.start_ns:
+            raise ValueError("the window ends before it starts")
+        return self
 
     @property
     def seconds(self) -> float:
@@ -211,11 +247,11 @@ class Window(Record):
 class GeneratorRecord(Record):
     """The load generator's own counts of a trial."""
 
-    locust_requests: Annotated[int, Field(description="requests that Locust counted")]
-    locust_failures: int
-    recorded: Annotated[int, Field(description="rows that the recorder wrote")]
+    locust_requests: Annotated[Count, Field(description="requests that Locust counted")]
+    locust_failures: Count
+    recorded: Annotated[Count, Field(description="rows that the recorder wrote")]
     derived_starts: Annotated[
-        int, Field(description="requests whose event had no valid start, which was derived from the end")
+        Count, Field(description="requests whose event had no valid start, which was derived from the end")
     ] = 0
     clock_step_ms: Annotated[
         float, Field(description="largest step of the generator's wall clock against its monotonic one; 0: none")
@@ -231,9 +267,11 @@ class GeneratorRecord(Record):
 class PaceRecord(Record):
     """How users spent the windows. The waits are those that happened, and a task is what a user does between two."""
 
-    tasks: Annotated[int, Field(description="tasks that were due in the windows; in an open loop, arrivals")]
-    waiting_s: Annotated[float, Field(description="sum of all users' time in waits, in the windows")]
-    working_s: Annotated[float, Field(description="sum of all users' time in tasks that ended, in the windows")]
+    tasks: Annotated[
+        int, Field(ge=1, lt=1 << 62, description="tasks that were due in the windows; in an open loop, arrivals")
+    ]
+    waiting_s: Annotated[Seconds, Field(description="sum of all users' time in waits, in the windows")]
+    working_s: Annotated[Seconds, Field(description="sum of all users' time in tasks that ended, in the windows")]
     late_p95_ms: Annotated[float, Field(description="P95 of how much later than due a wait ended")]
 
     @property
@@ -256,24 +294,32 @@ class TrialRecord(Record):
     """`trial.json`."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    trial: Annotated[str, Field(description="the trial's folder name: 01-baseline-1")]
-    number: int
+    trial: Annotated[FileName, Field(description="the trial's folder name: 01-baseline-1")]
+    number: Number
     configuration: str
-    block: int
+    block: Number
     design: Annotated[Design, Field(description="how the configurations of its block shared the time")] = "sequential"
     status: TrialStatus
     issues: tuple[Issue, ...] = ()
-    started_at: datetime
-    users: int
-    think_time_s: float
-    rate: Annotated[float | None, Field(description="arrivals per second of an open loop; null: closed loop")] = None
-    workers: Annotated[int, Field(description="Locust's processes that sent requests")] = 1
+    started_at: Time
+    users: Number
+    think_time_s: Seconds
+    rate: Annotated[
+        float | None, Field(gt=0, le=1e9, description="arrivals per second of an open loop; null: closed loop")
+    ] = None
+    workers: Annotated[Number, Field(description="Locust's processes that sent requests")] = 1
     windows: tuple[Window, ...]
     warmup_extended: bool = False
     generator: GeneratorRecord | None = None
     pace: Annotated[PaceRecord | None, Field(description="null: unknown, or no task was due in the windows")] = None
     clock: ClockRecord | None = None
     images: dict[str, str] = Field({}, description="container images that ran, with their digests")
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> Self:
+        if any(later.start_ns < earlier.end_ns for earlier, later in pairwise(self.windows)):
+            raise ValueError("a window starts before the one before has ended")
+        return self
 
     @property
     def is_paired(self) -> bool:

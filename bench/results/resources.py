@@ -4,16 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
-from bench.results.samples import read_columns, write_columns
-from bench.system.processes import Process
+from bench.errors import StoreError
+from bench.results.samples import is_beyond_any_run, read_columns, write_columns
+from bench.system.processes import Process, Role
 
 TICK_S = 0.5
+COLUMNS: Final = {"at_ns": "int64", "process": "string", "role": "string", "cpu_ns": "int64", "rss_bytes": "int64"}
+"""Arrow's types of the columns of `resources.parquet`."""
 
 Row = tuple[int, str, str, int, int]  # at_ns, process, role, cpu_ns, rss_bytes: see ResourceTrace
 
@@ -78,8 +81,13 @@ def write_resources(path: Path, rows: Sequence[Row]) -> ResourceTrace:
 
 
 def read_resources(path: Path) -> ResourceTrace:
-    """Read `resources.parquet`. Raises StoreError where the file is incomplete."""
-    return _make_trace(read_columns(path))
+    """Read `resources.parquet`. Raises StoreError for anything but what `write_resources` writes."""
+    columns = read_columns(path, COLUMNS)
+    if unknown := sorted({*columns["role"].tolist()} - {*get_args(Role)}):
+        raise StoreError(f"{path}: the role {unknown[0]!r} is not known")
+    if is_beyond_any_run(columns["at_ns"]) or any((columns[name] < 0).any() for name in ("cpu_ns", "rss_bytes")):
+        raise StoreError(f"{path}: it has times or sizes that no process has")
+    return _make_trace(columns)
 
 
 def _make_trace(columns: Mapping[str, npt.NDArray[Any]]) -> ResourceTrace:

@@ -4,10 +4,10 @@ The recorder (`bench.load.recorder`) appends fixed-size rows to `samples.bin` wh
 `samples.parquet`, sorted by start.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import StoreError
+from bench.results.base import LONGEST_NS
 from bench.results.records import Window
+from bench.system.redaction import one_line
 
 # The row that the recorder packs with struct "<qqqhBqI"; a test checks that the two are equal.
 RAW_ROW = np.dtype(
@@ -34,6 +36,11 @@ RAW_ROW = np.dtype(
 # wait began; `began_ns` is the end of that wait, which was due at `due_ns`, below zero where no task followed. Packed
 # with "<qqqq".
 TASK_ROW = np.dtype([("previous_ns", "<i8"), ("waited_ns", "<i8"), ("began_ns", "<i8"), ("due_ns", "<i8")])
+
+_FREE_ROWS: Final = 1_000_000
+_FREE_BYTES: Final = 64 * 1024 * 1024
+_MOST_EXPANSION: Final = 50  # times the size of the file: compressed, a request takes several bytes
+_SHOWN: Final = 200  # characters of a message of Arrow's
 
 _SCHEMA = pa.schema(
     [
@@ -121,17 +128,24 @@ def write_parquet(samples: Samples, path: Path) -> None:
 
 
 def read_parquet(path: Path) -> Samples:
-    """Read `samples.parquet`. Raises StoreError where the file is incomplete."""
-    table = _read_table(path)
-    try:
-        table = table.cast(_SCHEMA)
-    except ValueError as error:
-        raise StoreError(f"{path}: not a samples file: {error}") from error
-    name = table.column("name").combine_chunks()
+    """Read `samples.parquet`. Raises StoreError for anything but what `write_parquet` writes."""
+    table = _conform(path, _read_table(path), _SCHEMA)
+    name = table.column("name").unify_dictionaries().combine_chunks()
     codes = pa.chunked_array([name.indices if len(name) else pa.array([], pa.int32())])
     columns = {field.name: _to_numpy(table.column(field.name)) for field in _SCHEMA if field.name != "name"}
     names = tuple(name.dictionary.to_pylist()) if len(name) else ()
-    return Samples(**columns, name=_to_numpy(codes), names=names)
+    samples = Samples(**columns, name=_to_numpy(codes), names=names)
+    times = (samples.intended_ns, samples.started_ns, samples.latency_ns)
+    if None in names or any(is_beyond_any_run(column) for column in times):
+        raise StoreError(f"{path}: not a samples file: it has names or times that no load has")
+    if (np.diff(samples.started_ns) < 0).any():
+        raise StoreError(f"{path}: not a samples file: its rows are not in the order of their starts")
+    return samples
+
+
+def is_beyond_any_run(times_ns: npt.NDArray[np.int64]) -> bool:
+    """Check whether one of these times is so large that sums would overflow."""
+    return bool(len(times_ns)) and (int(times_ns.min()) <= -LONGEST_NS or int(times_ns.max()) >= LONGEST_NS)
 
 
 def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -140,10 +154,12 @@ def write_columns(path: Path, columns: dict[str, npt.NDArray[np.generic]]) -> No
     _write_table(table, path)
 
 
-def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read a table of `write_columns`. Raises StoreError where the file is incomplete."""
-    table = _read_table(path)
-    return {name: _to_numpy(table.column(name)) for name in table.column_names}
+def read_columns(path: Path, types: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    """Read a table of `write_columns` with columns of these types, by Arrow's names. Raises StoreError for any
+    other."""
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
+    table = _conform(path, _read_table(path), schema)
+    return {name: _to_numpy(table.column(name)) for name in types}
 
 
 def _write_table(table: pa.Table, path: Path, **options: Any) -> None:
@@ -153,12 +169,31 @@ def _write_table(table: pa.Table, path: Path, **options: Any) -> None:
 
 
 def _read_table(path: Path) -> pa.Table:
-    """Read one file; `pq.read_table` would load pandas."""
+    """Read one file, of no more rows and bytes than its size is for: some formats repeat a value for nothing.
+    `pq.read_table` would load pandas."""
     try:
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+            size, facts = path.stat().st_size, file.metadata
+            expanded = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+            if facts.num_rows > _FREE_ROWS + size or expanded > _FREE_BYTES + _MOST_EXPANSION * size:
+                raise StoreError(f"{path}: has more rows or text than a file of {size} bytes is for")
             return file.read()
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {one_line(str(error))[:_SHOWN]}") from error
+
+
+def _conform(path: Path, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with these columns. Raises StoreError where it has others, or a value is missing."""
+    try:
+        cast = table.cast(schema)
+        cast.validate(full=True)
+    except (ValueError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path}: other columns than {', '.join(schema.names)}: {one_line(str(error))[:_SHOWN]}"
+        ) from error
+    if empty := [name for name in schema.names if cast.column(name).null_count]:
+        raise StoreError(f"{path}: values of {', '.join(empty)} are missing")
+    return cast
 
 
 def _to_arrow(column: npt.NDArray[Any]) -> pa.Array | pa.ChunkedArray:

@@ -5,9 +5,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.scenario.model import Scenario
 from bench.scenario.types import Design
@@ -16,6 +16,8 @@ SETTLE_S: Final = 1.5  # load before each later window of an interleaved block: 
 _ROUND_S: Final = 30.0
 _MANY_BLOCKS: Final = 8
 _ENOUGH_VALID: Final = 0.75
+_MOST_BLOCKS: Final = 10_000
+_MOST_ROUNDS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,16 @@ class Plan(BaseModel):
 
     seed: int
     method: str
-    order: tuple[tuple[str, ...], ...]
-    again: tuple[int, ...] = ()
+    order: Annotated[tuple[tuple[str, ...], ...], Field(max_length=_MOST_BLOCKS)]
+    again: tuple[Annotated[int, Field(ge=1)], ...] = ()
     design: Design = "sequential"
-    rounds: int = 1
+    rounds: Annotated[int, Field(ge=1, le=_MOST_ROUNDS)] = 1
+
+    @model_validator(mode="after")
+    def _check_reruns(self) -> Self:
+        if max(self.again, default=0) > len(self.order) - len(self.again):
+            raise ValueError("a rerun is of a block that the plan has not")
+        return self
 
     @property
     def is_paired(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.application.model import GATEWAY, Application, Hop
-from bench.errors import BadAnswerError
+from bench.errors import reject_malformed
 from bench.meshes.envoy_data_plane import count_requests
 from bench.meshes.protocols import DataPlane, Policies, RequestPage
 from bench.meshes.resolved import ResolvedConfiguration
@@ -45,10 +45,8 @@ def read_requests(data_plane: DataPlane, proxies: Mapping[str, RequestPage]) -> 
 
 def ask_proxy(name: str, page: RequestPage, question: Callable[[RequestPage], T]) -> T:
     """Return what the proxy of a workload reports. Raises BadAnswerError for an invalid response."""
-    try:
+    with reject_malformed(f"the proxy of {name}"):
         return question(page)
-    except ValueError as error:
-        raise BadAnswerError(f"the proxy of {name}: {error}") from error
 
 
 def policies_of(configuration: ResolvedConfiguration) -> Policies:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.application.model import GATEWAY, Hop
 from bench.application.replacements import format_subject
-from bench.errors import BadAnswerError
+from bench.errors import reject_malformed
 from bench.meshes.resolved import UNPROBED, ResolvedConfiguration
 from bench.results.records import DataPath, Evidence
 from bench.results.samples import Samples
@@ -153,15 +153,13 @@ class Prover:
             hops = hops or self.configuration.deployed.hops
         inside = [hop for hop in hops if hop.callee != GATEWAY]
         clusters = {hop: clusters_of(self.configuration, hop) for hop in inside if hop.caller in configurations}
-        try:
+        with reject_malformed(f"a proxy of {self.configuration.name}"):
             return data_plane_of(self.configuration).data_path(
                 {hop: outbound for hop, (outbound, _) in clusters.items()},
                 {hop.callee: inbound for hop, (_, inbound) in clusters.items() if hop.callee in configurations},
                 configurations=configurations,
                 pages=self.prober.proxies(),
             )
-        except ValueError as error:
-            raise BadAnswerError(f"a proxy of {self.configuration.name}: {error}") from error
 
     def _is_asked(self, topic: Topic) -> bool:
         return topic not in self.prober.omitted

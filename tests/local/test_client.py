@@ -21,6 +21,7 @@ from bench.system.timing import Timing
 from tests.web_server import Answer, serve_answers
 
 POD = Ref("v1", "Pod", "details", "shop")
+THERE = {"kind": "Pod", "metadata": {"name": "details"}, "spec": {"containers": []}}
 CORE = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["get", "create"]}]}
 
 Reply = tuple[int, dict[str, Any]]
@@ -98,9 +99,9 @@ def _cluster(
 
 def test_retries_until_server_recovers(tmp_path: Path) -> None:
     """Requests are retried after 429 and after failures on the server's side."""
-    fake = FakeServer((429, {}), (503, {}), (200, {"kind": "Pod"}))
+    fake = FakeServer((429, {}), (503, {}), (200, THERE))
     with _cluster(tmp_path, fake) as cluster:
-        assert cluster.get(POD) == {"kind": "Pod"}
+        assert cluster.get(POD) == THERE
     assert fake.seen == ["GET /api/v1/namespaces/shop/pods/details"] * 3
 
 
@@ -181,7 +182,7 @@ def test_forced_field_names_previous_manager(tmp_path: Path) -> None:
     """Taking over a field of another manager is always reported."""
     message = 'Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas'
     causes = {"causes": [{"reason": "FieldManagerConflict", "field": ".spec.replicas"}]}
-    fake = FakeServer((409, {"message": message, "details": causes}), (200, {"kind": "Pod"}))
+    fake = FakeServer((409, {"message": message, "details": causes}), (200, THERE))
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "managedFields": [{}]}}
     with _cluster(tmp_path, fake) as cluster:
         cluster.apply(thing)

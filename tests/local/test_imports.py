@@ -20,7 +20,7 @@ folder = Path(sys.argv[1])
 samples = simulate(ISTIO_POLICIES[0], 2, RunSpec(duration_s=5), rng=np.random.default_rng(1))
 write_parquet(samples, folder / "samples.parquet")
 write_columns(folder / "table.parquet", {"process": np.array(["ratings"])})
-read_parquet(folder / "samples.parquet"), read_columns(folder / "table.parquet")
+read_parquet(folder / "samples.parquet"), read_columns(folder / "table.parquet", {"process": "string"})
 sys.exit("pandas" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT).returncode == 0

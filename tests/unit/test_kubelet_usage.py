@@ -14,7 +14,7 @@ from bench.load.recorded import Start
 from bench.results.records import Window
 from bench.results.resources import ResourceTrace, read_resources, write_resources
 from bench.results.summary_records import ProcessUse
-from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, kubelet_usage, parts_of, readings_in
+from bench.targets.cluster.kubelet import EVERY_S, KubeletUsage, Part, kubelet_usage, parts_of, read_summary
 from bench.targets.cluster.node_noise import Reading
 from bench.targets.cluster.prometheus import CPU, PrometheusUsage, check_address, examine_prometheus, make_query
 from tests.issues import issue
@@ -197,7 +197,7 @@ def test_ignores_container_without_readings() -> None:
     """A container that has just started has none yet."""
     answer = summary("n1", "2025-11-23T09:00:10Z", ("here", "web", "web", 1, 50))
     answer["pods"][0]["containers"][0]["cpu"] = {"time": "2025-11-23T09:00:10Z"}
-    assert [key for key, _ in readings_in(answer)] == [("", "n1", "")]
+    assert [*read_summary(answer, "n1")] == [("", "n1", "")]
 
 
 def test_requests_all_nodes_of_the_run() -> None:

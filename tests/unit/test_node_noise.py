@@ -153,13 +153,15 @@ def test_deployments_of_a_block_share_summaries() -> None:
 
         def read(self, _path: str, **_: str) -> Object:
             self.count += 1
-            return {"number": self.count}
+            cpu = {"time": "2026-11-23T09:00:10Z", "usageCoreNanoSeconds": self.count}
+            return {"node": {"nodeName": "n", "cpu": cpu}}
 
     kubelets = Kubelets()
     summaries = Summaries(kubelets.cluster)
-    assert [summaries.read("n", age_s=60)["number"] for _ in range(3)] == [1, 1, 1]
-    assert summaries.read("other", age_s=60)["number"] == 2
-    assert summaries.read("n")["number"] == 3
+    key = ("", "n", "")
+    assert [summaries.read("n", age_s=60)[key].cpu_ns for _ in range(3)] == [1, 1, 1]
+    assert summaries.read("other", age_s=60)[key].cpu_ns == 2
+    assert summaries.read("n")[key].cpu_ns == 3
     broken = Summaries(FakeCluster().cluster)
     broken.cluster.read = fail  # type: ignore[method-assign]
     with pytest.raises(ClusterError):

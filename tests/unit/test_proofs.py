@@ -443,7 +443,7 @@ def test_invalid_page_of_a_proxy_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     """It has the name of the workload."""
     prober = Scripted(POLICIES, CLUSTER.omitted)
     monkeypatch.setattr(prober.counted["details"], "page", lambda _path: "no json")
-    with pytest.raises(BadAnswerError, match="the proxy of details: GET /clusters"):
+    with pytest.raises(BadAnswerError, match=r"the proxy of details: its answers are invalid .GET /clusters"):
         prover(prober).start_counting()
 
 

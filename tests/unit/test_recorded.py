@@ -15,7 +15,6 @@ from hypothesis.extra import numpy as hnp
 from bench.errors import StoreError
 from bench.load.raw_samples import read_account, read_recent_rows, read_samples, read_start, read_valid_samples
 from bench.load.recorded import (
-    LONGEST_NS,
     Account,
     Start,
     clean_text,
@@ -25,6 +24,7 @@ from bench.load.recorded import (
     parse_start,
     salvage_names,
 )
+from bench.results.base import LONGEST_NS
 from bench.results.samples import RAW_ROW, write_parquet
 
 START = {"zero_ns": 5, "wall_s": 6.5}

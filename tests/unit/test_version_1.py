@@ -38,6 +38,7 @@ SINCE_VERSION_2 = (
     "off-target",
     "user-errors",
     "unprobed",
+    "image-changed",
 )
 OTHER_ADVICE = ("closed-loop",)  # today's is not what version 1 wrote
 PLAIN = ("timeout", "killed", "interrupted", "failed", "internal-error")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bench.errors import DeployError
+from bench.errors import DeployError, reject_malformed
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 from bench.system.output import format_command
@@ -27,8 +27,9 @@ def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
     This does not prove that a policy is in force, since istiod waits up to 10 s before it sends. `find_unaccepted`
     proves it, followed by a request that the policy decides.
     """
-    statuses = [status for page in _request_all(cluster, "/debug/syncz") for status in page]
-    return format_unsynced(statuses, namespace, pods)
+    pages = _request_all(cluster, "/debug/syncz")
+    with reject_malformed("istiod"):
+        return format_unsynced([status for page in pages for status in page], namespace, pods)
 
 
 def format_unsynced(statuses: Sequence[Status], namespace: str, pods: Sequence[str]) -> str:
@@ -69,7 +70,8 @@ def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
         return ""
     generations = {ref: _read_generation(cluster, ref) for ref in refs}
     pages = _request_all(cluster, "/debug/configz")
-    return "; ".join(dict.fromkeys(text for page in pages for text in format_unread(page, generations)))
+    with reject_malformed("istiod"):
+        return "; ".join(dict.fromkeys(text for page in pages for text in format_unread(page, generations)))
 
 
 def _read_generation(cluster: Cluster, ref: Ref) -> int:
@@ -110,6 +112,6 @@ def _request_page(cluster: Cluster, pod: str, page: str) -> Any:
     ran = cluster.exec(pod, argv, namespace=NAMESPACE, container=CONTAINER)
     try:
         return json.loads(ran.stdout)
-    except ValueError:
+    except (ValueError, RecursionError):
         detail = ran.stderr.strip()[-300:] or f"exit code {ran.exit_code}"
         raise DeployError(f"{NAMESPACE}/{pod} does not answer {page}: {detail}") from None

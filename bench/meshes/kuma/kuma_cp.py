@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 from cryptography import x509
 
 from bench.application.model import MESH
-from bench.errors import DeployError
+from bench.errors import DeployError, reject_malformed
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.pod_page import fetch_page
 from bench.meshes.kuma.namespacing import API_VERSION, mesh_label
@@ -65,7 +65,8 @@ def find_unsynced(cluster: Cluster, namespace: str, pods: Sequence[str]) -> str:
     insights = cluster.list(API_VERSION, "DataplaneInsight", namespace=namespace)
     identified = _issues_certificates(cluster, mesh_of(cluster, namespace))
     services = cluster.list(API_VERSION, "MeshService", namespace=namespace) if identified else ()
-    return format_unsynced(insights, services, pods, identified=identified)
+    with reject_malformed("Kuma's control plane"):
+        return format_unsynced(insights, services, pods, identified=identified)
 
 
 def mesh_of(cluster: Cluster, namespace: str) -> str:
@@ -130,8 +131,9 @@ def find_unaccepted(cluster: Cluster, objects: Sequence[Object]) -> str:
     No other object of a run has a status.
     """
     refs = [ref_of(one) for one in objects if one["kind"] == "MeshIdentity"]
-    reasons = ((ref, explain_unready(cluster.get(ref) or {})) for ref in refs)
-    return "; ".join(f"{ref}: {why}" for ref, why in reasons if why)
+    found = [(ref, cluster.get(ref) or {}) for ref in refs]
+    with reject_malformed("Kuma's control plane"):
+        return "; ".join(f"{ref}: {why}" for ref, identity in found if (why := explain_unready(identity)))
 
 
 def explain_unready(identity: Mapping[str, Any]) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from bench.analysis.validity import make_issue
 from bench.application.model import GATEWAY
-from bench.errors import ClusterError
+from bench.errors import ClusterError, reject_malformed
 from bench.k8s.client import Cluster, Object
 from bench.k8s.diagnose import is_of_job
 from bench.k8s.objects import names_of
@@ -49,18 +49,19 @@ class Summaries:
     load."""
 
     cluster: Cluster
-    _last: dict[str, tuple[float, Object]] = field(default_factory=dict)
+    _last: dict[str, tuple[float, Mapping[Key, Reading]]] = field(default_factory=dict)
     _one_at_a_time: Lock = field(default_factory=Lock)
 
-    def read(self, node: str, *, age_s: float = 0.0) -> Object:
-        """Return the summary of a node: the last one, if it is younger than `age_s`. Raises ClusterError."""
+    def read(self, node: str, *, age_s: float = 0.0) -> Mapping[Key, Reading]:
+        """Return the figures of a node's summary: the last one, if it is younger than `age_s`. Raises ClusterError."""
         with self._one_at_a_time:
-            at_s, summary = self._last.get(node, (-inf, {}))
+            at_s, found = self._last.get(node, (-inf, {}))
             if time.monotonic() - at_s >= age_s:
                 at_s = time.monotonic()
                 summary = self.cluster.read(f"/api/v1/nodes/{node}/proxy/stats/summary", only_cpu_and_memory="true")
-                self._last[node] = at_s, summary
-            return summary
+                found = read_summary(summary, node)
+                self._last[node] = at_s, found
+            return found
 
 
 @dataclass
@@ -91,7 +92,7 @@ class KubeletUsage:
         for node in nodes:
             began_s = time.monotonic()
             try:
-                summary = (self.summaries or Summaries(self.cluster)).read(node, age_s=age_s)
+                found = (self.summaries or Summaries(self.cluster)).read(node, age_s=age_s)
             except ClusterError as error:
                 self.failures.setdefault(node, []).append(error)
                 self._next_s[node] = time.monotonic() + PAUSE_S
@@ -99,7 +100,6 @@ class KubeletUsage:
                     return  # the others are reached through the same server, and each would be waited for
                 continue
             self._next_s[node] = began_s + EVERY_S
-            found = dict(readings_in(summary))
             for key, reading in found.items():
                 self._keep(key, reading)
             if self.noise is not None:
@@ -192,13 +192,20 @@ def _part(workload: str, container: str, *, own: Sequence[str], control_plane: b
     return Part(process, "generator" if workload == NAME and container in (NAME, KEEPER) else "service")
 
 
-def readings_in(summary: Object) -> Iterator[tuple[Key, Reading]]:
-    """Yield every container's figures in a kubelet's summary, and the node's; without those that the kubelet lacks."""
+def read_summary(summary: Any, node: str) -> dict[Key, Reading]:
+    """Return every container's figures in a kubelet's summary, and the node's; without those that the kubelet lacks.
+    Raises BadAnswerError for anything but a summary."""
+    with reject_malformed(f"the kubelet of node {node}"):
+        return dict(_list_readings(summary))
+
+
+def _list_readings(summary: Object) -> Iterator[tuple[Key, Reading]]:
     node = summary["node"]
-    parts = [(("", node["nodeName"], ""), node)]
+    parts = [(("", str(node["nodeName"]), ""), node)]
     for pod in summary.get("pods") or ():
         of = pod["podRef"]
-        parts += [((of["namespace"], of["name"], one["name"]), one) for one in pod.get("containers") or ()]
+        names = str(of["namespace"]), str(of["name"])
+        parts += [((*names, str(one["name"])), one) for one in pod.get("containers") or ()]
     for key, figures in parts:
         reading = _reading(figures.get("cpu") or {}, figures.get("memory") or {})
         if reading is not None:

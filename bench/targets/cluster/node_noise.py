@@ -19,16 +19,23 @@ from bench.units import NANOSECONDS
 Key = tuple[str, str, str]  # namespace, pod, container; of a node: "", its name, ""
 Floats = npt.NDArray[np.float64]
 
+_LATEST_S: Final = 8e9  # the year 2223: its nanoseconds fit into 64 bits
+_LARGEST: Final = 1 << 62
 _FEWEST: Final = 2  # readings that a difference needs
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One figure: when, by the node's wall clock; CPU time so far; working set."""
+    """One figure: when, by the node's wall clock; CPU time so far; working set. Raises ValueError for what no process
+    has."""
 
     wall_s: float
     cpu_ns: int
     memory_bytes: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.wall_s < _LATEST_S and 0 <= self.cpu_ns < _LARGEST and 0 <= self.memory_bytes < _LARGEST):
+            raise ValueError("a time, a CPU time or a size is out of bounds")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 from bench.analysis.validity import make_issue
 from bench.check_result import CheckResult
-from bench.errors import BadAnswerError, ClusterError, ErrorKind, InputError
+from bench.errors import BadAnswerError, ClusterError, ErrorKind, InputError, reject_malformed
 from bench.k8s.client import Cluster
 from bench.load.recorded import Start
 from bench.meshes.rights import Need
@@ -33,7 +33,7 @@ MEMORY: Final = "container_memory_working_set_bytes"
 _SERVICE: Final = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+):([a-z0-9-]+)")
 _URL: Final = re.compile(r"https?://[^/]")
 _TIMEOUT_S: Final = 10.0
-_MOST_BYTES: Final = 64 * 1024 * 1024
+_MOST_BYTES: Final = 32 * 1024 * 1024
 _HINT: Final = "correct --prometheus, or leave it out: the kubelets are read anyway"
 
 Query = Callable[[str], Any]  # PromQL -> the answer's `data`
@@ -73,11 +73,9 @@ class PrometheusUsage:
     def _read_samples(self, seconds: int) -> dict[Key, list[Reading]]:
         names = sorted({namespace for namespace, _, container in self.kubelets.parts if container})
         selected = f'{{namespace=~"{"|".join(names)}",container!=""}}[{seconds}s]'
-        try:
-            cpu, memory = (self.query(f"{metric}{selected}") for metric in (CPU, MEMORY))
+        cpu, memory = (self.query(f"{metric}{selected}") for metric in (CPU, MEMORY))
+        with reject_malformed("Prometheus"):
             return readings_of(cpu, memory, wanted=self.kubelets.parts.keys())
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadAnswerError(f"querying Prometheus: its answer is invalid ({type(error).__name__})") from error
 
 
 def readings_of(cpu: Any, memory: Any, *, wanted: Collection[Key]) -> dict[Key, list[Reading]]:
@@ -149,8 +147,10 @@ def examine_prometheus(address: str, cluster: Cluster) -> CheckResult:
     """Check whether it answers and knows containers, once before anything is created."""
     shown = without_password(address)
     try:
-        known = make_query(address, cluster)(f"count({CPU})")["result"]
-    except (ClusterError, KeyError, TypeError) as error:
+        answer = make_query(address, cluster)(f"count({CPU})")
+        with reject_malformed("Prometheus"):
+            known = answer["result"]
+    except ClusterError as error:
         return CheckResult("Prometheus", "error", f"{shown} does not answer as Prometheus: {error}", _HINT)
     if not known:
         detail = f"{shown} has no {CPU}, so that the kubelets' own figures stay"
@@ -177,4 +177,4 @@ def _read_data(answer: Any) -> Any:
     if not isinstance(answer, dict) or answer.get("status") != "success":
         message = answer.get("error", answer) if isinstance(answer, dict) else answer
         raise ClusterError(f"querying Prometheus: {str(message)[:200]}", kind=ErrorKind.REJECTED)
-    return answer["data"]
+    return answer.get("data")

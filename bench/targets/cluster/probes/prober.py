@@ -3,8 +3,7 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 
 from bench.application.model import GATEWAY, Application
-from bench.errors import BadAnswerError, DeployError
+from bench.errors import BadAnswerError, DeployError, reject_malformed
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.diagnose import is_of_job
 from bench.k8s.objects import name_of, names_of
@@ -170,7 +169,7 @@ class ClusterProber:
         alpn = MESHES[self.plane.NAME].data_plane.wire.alpn if self.plane else ""
         encoded = [question_json(question, self.application, alpn) for question in questions]
         answers = self._run_agent(caller, encoded, timeout_s=2 * agent.TIMEOUT_S * len(encoded))
-        with _reject_malformed(pod_name(caller)):
+        with reject_malformed(pod_name(caller)):
             return [read_answer(one) for one in answers]
 
     def _run_agent(self, caller: str, questions: Sequence[Json], *, timeout_s: float) -> list[Json]:
@@ -204,20 +203,11 @@ def parse_answers(output: bytes, pod: str, *, count: int) -> list[Json]:
 
 def read_series(answered: Json, pod: str, *, most: int) -> tuple[Answer, ...]:
     """Read the answers of one question, each as often as it came: no more than `most`. Raises BadAnswerError."""
-    with _reject_malformed(pod):
+    with reject_malformed(pod):
         counts = [int(one["count"]) for one in answered["answers"]]
         if min(counts, default=0) < 0 or sum(counts) > most:
             raise ValueError("more answers than questions")
         return tuple(answer for one in answered["answers"] for answer in repeat(read_answer(one), int(one["count"])))
-
-
-@contextmanager
-def _reject_malformed(pod: str) -> Iterator[None]:
-    """Turn what cannot be read in a probe agent's answers into one error."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadAnswerError(f"{pod}: its answers are invalid ({type(error).__name__})") from error
 
 
 def question_json(question: Question, application: Application, alpn: str = "") -> dict[str, Any]:
@@ -239,25 +229,30 @@ def question_json(question: Question, application: Application, alpn: str = "") 
 
 
 def read_answer(fields: Mapping[str, Any]) -> Answer:
-    """Read an answer of the probe agent."""
+    """Read an answer of the probe agent. Raises ValueError or another error of reading for an invalid one."""
     refused = format_error(fields["error"], fields["message"], timeout_s=agent.TIMEOUT_S) if fields["error"] else ""
     body = base64.b64decode(fields["body"])
-    handshake = _handshake(fields["tls"]) if fields["tls"] else None
-    return Answer(fields["status"], body, fields["headers"], handshake, refused)
+    handshake = _read_handshake(fields["tls"]) if fields["tls"] else None
+    status, headers = fields["status"], {**fields["headers"]}
+    if type(status) is not int or not all(isinstance(part, str) for item in headers.items() for part in item):
+        raise ValueError("its status or headers are of another type")
+    return Answer(status, body, headers, handshake, refused)
 
 
-def _handshake(fields: Mapping[str, str]) -> Handshake:
+def _read_handshake(fields: Mapping[str, Any]) -> Handshake:
     ids = spiffe_ids(base64.b64decode(fields["certificate"]))
-    return Handshake(fields["version"], fields["cipher"], "", ids[0] if ids else "")
+    return Handshake(str(fields["version"]), str(fields["cipher"]), "", ids[0] if ids else "")
 
 
 def spiffe_ids(certificate: bytes) -> tuple[str, ...]:
-    """Return the SPIFFE ids in a certificate (DER); it may carry other URIs."""
+    """Return the SPIFFE ids in a certificate (DER); it may carry other URIs. Raises ValueError for an invalid one."""
     try:
         names = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
         )
     except x509.ExtensionNotFound:
         return ()
+    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(f"its certificate is not valid: {type(error).__name__}") from error
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     return tuple(uri for uri in uris if uri.startswith("spiffe://"))
