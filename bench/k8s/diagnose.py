@@ -159,8 +159,8 @@ def _find_deployment_problems(deployment: Object) -> Iterator[PodProblem]:
         what = _join_parts(condition.get("reason"), condition.get("message"))
         if (condition["type"], condition["status"]) == ("ReplicaFailure", "True"):
             yield PodProblem(where, what, grace_s=_CREATE_GRACE_S)
-        if condition.get("reason") == "ProgressDeadlineExceeded":
-            yield PodProblem(where, what, grace_s=0.0)
+        if condition.get("reason") == "ProgressDeadlineExceeded":  # a report: Kubernetes goes on, and so do we
+            yield PodProblem(where, what)
 
 
 def _find_job_problems(job: Object) -> Iterator[PodProblem]:

@@ -45,12 +45,11 @@ def measure(cluster: Cluster, folder: Path, name: str, **load: Any) -> Job:
     keys = {
         "application": written["application"],
         "reference": written["reference"],
+        "design": "duet",
         "load": {**written["load"], **LOAD, **load},
     }
     with assert_unchanged(cluster):
-        return run_job(
-            folder, *MESH, "--design", "duet", "--scale-requests", "25%", scenario=[BASELINE, ISTIO, POLICIES], **keys
-        )
+        return run_job(folder, *MESH, "--scale-requests", "25%", scenario=[BASELINE, ISTIO, POLICIES], **keys)
 
 
 def assert_measured(job: Job, requests: set[str]) -> None:
