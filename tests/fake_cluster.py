@@ -49,9 +49,10 @@ def _allow(_ref: Ref) -> None:
 class FakeCluster:
     """A replacement for `Cluster`, without pauses between two requests.
 
-    `alive` are the services (namespace, name) that respond; `down` is how many of the next calls fail; `answers` is
-    after how many calls all others fail; `denied` is the status of every refusal; `unlisted` are kinds that may not be
-    listed; `log` are the requested deletions; `before_delete` may refuse one.
+    `meshes` are the namespaces of existing meshes, of which nothing else is there; `alive` are the services (namespace,
+    name) that respond; `down` is how many of the next calls fail; `answers` is after how many calls all others fail;
+    `denied` is the status of every refusal; `unlisted` are kinds that may not be listed; `log` are the requested
+    deletions; `before_delete` may refuse one.
     """
 
     alive: set[tuple[str, str]] = field(default_factory=set)
@@ -61,6 +62,7 @@ class FakeCluster:
     answers: float = inf
     denied: int = 0
     unlisted: frozenset[str] = frozenset()
+    meshes: frozenset[str] = frozenset()
     before_delete: Callable[[Ref], None] = _allow
     context: str = "fake"
     server: str = "https://fake.invalid"
@@ -87,21 +89,34 @@ class FakeCluster:
     def apply(self, one: Object, *, dry_run: bool = False) -> Object:
         with self._one_at_a_time:
             self._answer(f"applying {ref_of(one)}")
-            return one if dry_run else self._keep(one)
+            assert dry_run, "a run creates or changes its objects"
+            return one
 
     def create(self, one: Object) -> Object:
         ref = ref_of(one)
-        self._answer(f"creating {ref}")
-        if ref in self.things:
-            raise ClusterError(f"creating {ref}: 409: already exists", kind=ErrorKind.CONFLICT)
-        self._check_namespace(ref)
-        return self._keep(one)
+        with self._one_at_a_time:
+            self._answer(f"creating {ref}")
+            if ref in self.things:
+                raise ClusterError(f"creating {ref}: 409: already exists", kind=ErrorKind.CONFLICT)
+            self._check_namespace(ref)
+            return self._keep(one)
+
+    def change(self, existing: Object, one: Object) -> Object:
+        ref, metadata = ref_of(existing), existing["metadata"]
+        with self._one_at_a_time:
+            self._answer(f"changing {ref}")
+            if self._versions(ref) != _versions_of(existing):
+                raise ClusterError(f"changing {ref}: 409: was changed", kind=ErrorKind.CONFLICT)
+            labels = {**metadata["labels"], **one["metadata"]["labels"]}
+            return self._keep({**one, "metadata": {**metadata, "labels": labels}})
 
     def replace(self, one: Object) -> Object:
         ref = ref_of(one)
         self._answer(f"replacing {ref}")
         if ref not in self.things:
             raise ClusterError(f"replacing {ref}: 404: not found", kind=ErrorKind.NOT_FOUND)
+        if self._versions(ref) != _versions_of(one):
+            raise ClusterError(f"replacing {ref}: 409: was changed", kind=ErrorKind.CONFLICT)
         return self._keep(one)
 
     def get(self, ref: Ref) -> Object | None:
@@ -138,15 +153,17 @@ class FakeCluster:
         verbs = frozenset({"list", "delete"})
         return tuple(KindInfo(*kind, f"{kind[1].lower()}s", inside, verbs) for kind, inside in kinds.items())
 
-    def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
+    def delete(self, thing: Object, *, grace_s: int | None = None, unchanged: bool = False) -> None:
         with self._one_at_a_time:
-            self._delete(ref, grace_s)
+            self._delete(thing, grace_s, unchanged=unchanged)
 
-    def _delete(self, ref: Ref, grace_s: int | None) -> None:
+    def _delete(self, thing: Object, grace_s: int | None, *, unchanged: bool) -> None:
+        ref = ref_of(thing)
         self._answer(f"deleting {ref}")
         self.before_delete(ref)
         self.log.append((ref, grace_s))
-        if ref not in self.things:
+        found, wanted = self._versions(ref), _versions_of(thing)
+        if found[0] != wanted[0] or (unchanged and found != wanted):
             return
         if refusal := self._refusal(ref):
             raise ClusterError(f"deleting {ref}: {refusal}", kind=ErrorKind.UNAVAILABLE)
@@ -162,7 +179,7 @@ class FakeCluster:
             raise ClusterError(text, kind=kind_of_refusal(self.denied))
 
     def _check_namespace(self, ref: Ref) -> None:
-        if not ref.namespace:
+        if ref.namespace in ("", *self.meshes):
             return
         namespace = self.things.get(Ref("v1", "Namespace", ref.namespace))
         if namespace is None:
@@ -170,9 +187,14 @@ class FakeCluster:
         if namespace["metadata"].get("deletionTimestamp"):
             raise ClusterError(f"creating {ref}: 403: the namespace is being terminated", kind=ErrorKind.FORBIDDEN)
 
+    def _versions(self, ref: Ref) -> tuple[str, str]:
+        found = self.things.get(ref)
+        return ("", "") if found is None else _versions_of(found)
+
     def _keep(self, one: Object) -> Object:
         kept = deepcopy(one)
         kept["metadata"].setdefault("uid", str(next(_UIDS)))
+        kept["metadata"]["resourceVersion"] = str(next(_UIDS))
         self.things[ref_of(one)] = kept
         return deepcopy(kept)
 
@@ -208,6 +230,11 @@ class FakeCluster:
             finalizers = self.things[namespace]["metadata"].get("finalizers")
             if not finalizers and not any(ref.namespace == namespace.name for ref in self.things):
                 del self.things[namespace]
+
+
+def _versions_of(one: Object) -> tuple[str, str]:
+    """The uid of an object, and the version in which it was read."""
+    return one["metadata"]["uid"], one["metadata"].get("resourceVersion", "")
 
 
 def _is_terminating(one: Object) -> bool:

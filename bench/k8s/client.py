@@ -27,7 +27,10 @@ Object = dict[str, Any]
 FIELD_MANAGER = "meshbench"
 _MANAGER = (("fieldManager", FIELD_MANAGER),)
 _APPLY = "application/apply-patch+yaml"
-_DRY_RUN = (("dryRun", "All"), ("fieldValidation", "Strict"))
+_PATCH = "application/json-patch+json"
+_STRICT = (("fieldValidation", "Strict"),)  # a field that the server does not know is an error, and not dropped
+_DRY_RUN = (("dryRun", "All"), *_STRICT)
+_IDENTITY = ("apiVersion", "kind", "metadata", "status")  # of an object: everything else says what it is to be
 _POLL_S = 0.25
 _VERSION = re.compile(r"v?\d+\.\d+")
 _LOG_BYTES = 1024 * 1024  # of one log: 500 lines of 2 KiB
@@ -67,8 +70,7 @@ def connect(
 class Cluster:
     """An open cluster; safe to use from several threads. Failures are ClusterErrors of one line.
 
-    `kubeconfig` is the private copy that child tools get. `timing` holds polling intervals and timeouts. `conflicts`
-    lists the fields that `apply` took over from other field managers.
+    `kubeconfig` is the private copy that child tools get. `timing` holds polling intervals and timeouts.
     """
 
     def __init__(
@@ -78,7 +80,6 @@ class Cluster:
         self.timing = timing
         self.cluster_name = cluster_name
         self.kubeconfig = kubeconfig
-        self.conflicts: list[str] = []
         self._connection = connection
         self._discovery = Discovery(connection)
         self._version = ""
@@ -108,17 +109,15 @@ class Cluster:
     def apply(self, thing: Object, *, dry_run: bool = False) -> Object:
         """Create or change an object so that the fields of `thing` hold (server-side apply).
 
-        Fields that another manager has set are taken over, and listed in `conflicts`. A dry run also refuses fields
-        that the server does not know and would otherwise drop silently.
+        Raises ClusterError of the kind FIELD_CONFLICT for fields that another manager has set. A dry run accepts those,
+        and refuses fields that the server does not know and would otherwise drop silently.
         """
         request = self._apply_request(thing, _DRY_RUN if dry_run else ())
         try:
             return self._object(request)
         except ClusterError as error:
-            if error.kind is not ErrorKind.FIELD_CONFLICT:
+            if error.kind is not ErrorKind.FIELD_CONFLICT or not dry_run:
                 raise
-            if not dry_run:
-                self.conflicts.append(str(error))
         return self._object(replace(request, query=(*request.query, ("force", "true"))))
 
     def _apply_request(self, thing: Object, options: Query) -> Request:
@@ -128,10 +127,19 @@ class Cluster:
         return Request(f"applying {ref}", "PATCH", self._path(ref), query, body=body, content_type=_APPLY)
 
     def create(self, thing: Object) -> Object:
-        """Create an object. Raises ClusterError of the kind CONFLICT where it exists."""
+        """Create an object. Raises ClusterError of the kind CONFLICT where it exists, which it also does where an
+        earlier request created it, whose answer was lost."""
         ref = ref_of(thing)
         path = self._path(replace(ref, name=""))
-        return self._object(Request(f"creating {ref}", "POST", path, _MANAGER, body=thing, idempotent=False))
+        return self._object(Request(f"creating {ref}", "POST", path, (*_MANAGER, *_STRICT), body=thing))
+
+    def change(self, existing: Object, thing: Object) -> Object:
+        """Make an object that was read what `thing` describes; labels and annotations of others stay. Raises
+        ClusterError of the kind CONFLICT where it has been changed or replaced since it was read."""
+        ref = ref_of(existing)
+        body = [*_list_changes(existing, thing)]
+        query = (*_MANAGER, *_STRICT)
+        return self._object(Request(f"changing {ref}", "PATCH", self._path(ref), query, body=body, content_type=_PATCH))
 
     def replace(self, thing: Object) -> Object:
         """Replace an object. Raises ClusterError of the kind CONFLICT if its `resourceVersion` is an old one."""
@@ -159,13 +167,21 @@ class Cluster:
         found = (check_object(one, kind, request.what) for one in items)
         return tuple({**one, "apiVersion": api_version, "kind": kind} for one in found)
 
-    def delete(self, ref: Ref, *, grace_s: int | None = None) -> None:
-        """Request the deletion of an object and of all it owns, without waiting. One that is deleted or terminating is
-        no error."""
+    def delete(self, thing: Object, *, grace_s: int | None = None, unchanged: bool = False) -> None:
+        """Request the deletion of an object that was read, and of all it owns, without waiting: of this very object,
+        not of another that has its name by now, and with `unchanged` only as it was read. One that is deleted or
+        terminating, or is not the one that was read, is no error."""
+        ref, metadata = ref_of(thing), thing["metadata"]
         path = self._known_path(ref)
         if not path:
             return
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        exact = {"resourceVersion": metadata["resourceVersion"]} if unchanged else {}
+        options: Object = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": metadata["uid"], **exact},
+        }
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
         try:
@@ -278,6 +294,18 @@ class Cluster:
             return None
         find = partial(self._discovery.find, ref.api_version, ref.kind)
         return wait_until(find, timeout_s=self.timing.request_s, watch=CancelToken(), poll_s=_POLL_S)
+
+
+def _list_changes(existing: Object, thing: Object) -> Iterator[Object]:
+    """Yield the operations of a JSON Patch that makes one object another, if the first is still as it was read."""
+    now, wanted = existing["metadata"], thing["metadata"]
+    yield {"op": "replace", "path": "/metadata/resourceVersion", "value": now["resourceVersion"]}
+    for key in ("labels", "annotations"):
+        yield {"op": "add", "path": f"/metadata/{key}", "value": {**(now.get(key) or {}), **(wanted.get(key) or {})}}
+    for key in thing.keys() - _IDENTITY:
+        yield {"op": "add", "path": f"/{key}", "value": thing[key]}
+    for key in existing.keys() - thing.keys() - {*_IDENTITY}:
+        yield {"op": "remove", "path": f"/{key}"}
 
 
 def _pod_path(namespace: str, pod: str) -> str:

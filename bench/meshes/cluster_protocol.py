@@ -153,5 +153,6 @@ class ControlPlane(Protocol):
     def admin(self, cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
         """Return the response to a GET on the admin interface of the pod's sidecar."""
 
-    def find_leftovers(self, cluster: Cluster) -> tuple[Ref, ...]:
-        """Return what the control plane created itself outside its namespace, without the run's labels."""
+    def find_leftovers(self, cluster: Cluster, *, since: str) -> tuple[Object, ...]:
+        """Return what the control plane created itself outside its namespace, without the run's labels. `since` is when
+        the first of its own objects was created, as API servers write it: what is older has another owner."""

@@ -17,7 +17,7 @@ from bench.envoy.wire import Mode, Wire
 from bench.errors import Problem
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Outcome, Probe
-from bench.meshes.rewriting import Moved, Namespaces
+from bench.meshes.rewriting import Moved, Namespaces, Places
 from bench.meshes.routing import Route
 from bench.results.records import DataPath
 from bench.scenario.model import Equal
@@ -87,6 +87,11 @@ class PolicyModel(Protocol):
     def MOVABLE(self) -> frozenset[str]:  # noqa: N802 - a module's constant
         """The kinds whose objects of the whole mesh have a form, with the same effect on the application, for a run
         that has no mesh of its own."""
+
+    @property
+    def ATTACHED(self) -> Mapping[str, Places]:  # noqa: N802 - a module's constant
+        """The places, by kind, in which an object names what it changes elsewhere: a gateway that gets its routes, the
+        namespaces that see it."""
 
     def convert(self, document: Document) -> Document:
         """Return the object of Kubernetes for a document in a form of the mesh's own; any other as it is."""

@@ -24,7 +24,7 @@ from bench.meshes.equalise import equalise_wire, policy_objects
 from bench.meshes.gateway_objects import separate_supporting
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import EVERY_EFFECT, Effect, Mesh, Policies
-from bench.meshes.rewriting import OUTSIDE, Moved, Namespaces, Rewrite, keep_namespaces
+from bench.meshes.rewriting import OUTSIDE, REFERENCE, Moved, Namespaces, Rewrite, find_texts, keep_namespaces
 from bench.meshes.routing import Route
 from bench.meshes.user_groups import UserGroup, user_groups_of
 from bench.results.issues import Issue, IssueCode
@@ -323,10 +323,27 @@ def _find_cluster_obstacles(
     if kind in (*CLUSTER_SCOPED, "Namespace"):
         message = f"a {kind} is of the whole cluster, and a run creates objects in its own namespaces only"
         yield document.problem(("kind",), f"{message}; hint: leave it out, or apply it before the run")
+    yield from _find_attachments(document, configuration, own, existing_mesh=existing_mesh)
     movable = configuration.mesh.policies.MOVABLE if configuration.mesh else frozenset[str]()
     if existing_mesh and metadata.get("namespace") not in (None, *own) and kind not in movable:
         message = f"in an existing mesh nothing is created in {metadata['namespace']}, and elsewhere a {kind}"
         yield document.problem(("metadata", "namespace"), f"{message} would mean something else")
+
+
+def _find_attachments(
+    document: Document, configuration: ResolvedConfiguration, own: Sequence[str], *, existing_mesh: bool
+) -> Iterator[Problem]:
+    """Yield the gateways and namespaces of others that an object would change."""
+    policies = configuration.mesh.policies if configuration.mesh else None
+    if policies is None:
+        return
+    roots = () if existing_mesh else (kind.root_namespace for kind in policies.KINDS.values())
+    known = {"", ".", "~", "*", *own, *roots}  # what stands for none, for its own and for all is limited to the run
+    for path, place in policies.ATTACHED.get(document.value["kind"], {}).items():
+        for loc, text in find_texts(document.value, path):
+            if (text.rpartition("/")[0] if place is REFERENCE else text) not in known:
+                message = f"{text} is not the run's, and would change requests of others"
+                yield document.problem(loc, f"{message}; hint: name what is in the manifests")
 
 
 def _fit_name(name: str) -> str:

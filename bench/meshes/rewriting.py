@@ -5,7 +5,7 @@ an application in the namespace `default` may be in a mesh that is called `defau
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -95,14 +95,26 @@ class Moved:
         )
         return replace(self, value=replace_text(self.value, loc, text), rewrites=(*self.rewrites, rewrite))
 
+    def put_all(self, loc: Loc, place: Place, texts: Sequence[str]) -> "Moved":
+        """Return the object with a list of these texts at `loc`, where the manifest may have none."""
+        written = _read(self.value, loc) or ()
+        file, line, path = self.document.file, self.document.line_of(loc), format_path(loc)
+        rewrite = Rewrite(file, line, path, place.name, ", ".join(written), ", ".join(texts))
+        return replace(self, value=replace_text(self.value, loc, [*texts]), rewrites=(*self.rewrites, rewrite))
+
 
 def rewrite_object(document: Document, places: Places, names: Namespaces) -> Moved:
     """Return the object with the run's names in its places."""
     moved = Moved(document, document.value)
     for path, place in places.items():
-        for loc, text in _find_texts(document.value, path.split()):
+        for loc, text in find_texts(document.value, path):
             moved = moved.put(loc, place, place.change(text, names))
     return moved
+
+
+def find_texts(value: Any, path: str) -> Iterator[tuple[Loc, str]]:
+    """Yield the texts of an object at a path as in `Places`, with their positions."""
+    yield from _find_texts(value, path.split())
 
 
 def _find_texts(value: Any, path: list[str], loc: Loc = ()) -> Iterator[tuple[Loc, str]]:
@@ -125,8 +137,8 @@ def _read(value: Any, loc: Loc) -> Any:
     return value
 
 
-def replace_text(value: Any, loc: Loc, text: str) -> Any:
-    """Return a copy of a part of an object with this text at `loc`."""
+def replace_text(value: Any, loc: Loc, text: Any) -> Any:
+    """Return a copy of a part of an object with this text, or list of texts, at `loc`."""
     if not loc:
         return text
     step, *rest = loc
@@ -167,6 +179,7 @@ def _change_url(text: str, names: Namespaces) -> str:
 
 URL: Final = Place("URL", _change_url)  # http://SERVICE.NAMESPACE.svc.cluster.local:8080/keys
 
+_ROUTES: Final = ("GRPCRoute", "HTTPRoute", "TCPRoute", "TLSRoute", "UDPRoute")
 _ROUTE: Final[Places] = {
     "spec hostnames *": HOST,
     "spec parentRefs * namespace": NAMESPACE,
@@ -178,7 +191,7 @@ _NAMED: Final = "namespaceSelector matchLabels kubernetes.io/metadata.name"
 
 # The places of kinds that every mesh may have: the Gateway API's, and those of the core that policies need.
 COMMON_PLACES: Final[Mapping[str, Places]] = {
-    **dict.fromkeys(("GRPCRoute", "HTTPRoute", "TCPRoute", "TLSRoute", "UDPRoute"), _ROUTE),
+    **dict.fromkeys(_ROUTES, _ROUTE),
     "Gateway": {
         "spec listeners * hostname": HOST,
         "spec listeners * tls certificateRefs * namespace": NAMESPACE,
@@ -190,6 +203,10 @@ COMMON_PLACES: Final[Mapping[str, Places]] = {
     "RoleBinding": {"subjects * namespace": NAMESPACE},
     "Service": {"spec externalName": HOST},
 }
+
+_PARENTS: Final[Places] = {"spec parentRefs * namespace": NAMESPACE}
+# The places in which an object names what it changes elsewhere.
+COMMON_ATTACHED: Final[Mapping[str, Places]] = dict.fromkeys(_ROUTES, _PARENTS)
 
 # The places of an object that no mesh reads.
 ANY_OBJECT: Final[Places] = {"metadata namespace": NAMESPACE}

@@ -15,6 +15,7 @@ from bench.files.yaml_source import read_documents
 from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import wait_for
 from bench.system.cancellation import CancelToken
+from tests.cluster.job import delete_named
 from tests.cluster.lab import kubeconfig
 
 RIGHTS: Final = "rbac.authorization.k8s.io/v1"
@@ -40,12 +41,12 @@ class Account:
 
     def revoke(self, name: str) -> None:
         """Delete the token's Secret, so that the token is no longer accepted."""
-        self.cluster.delete(self._secret(name))
+        delete_named(self.cluster, self._secret(name))
 
     def disarm(self) -> None:
         """Delete the account's bindings, so that it has no rights."""
         for binding in self.bindings:
-            self.cluster.delete(binding)
+            delete_named(self.cluster, binding)
 
     def _secret(self, name: str) -> Ref:
         return Ref("v1", "Secret", name, self.namespace)
@@ -70,7 +71,7 @@ def account(cluster: Cluster, *roles: str) -> Iterator[Account]:
         yield Account(cluster, name, bindings)
     finally:
         for ref in (*map(ref_of, things), place):
-            cluster.delete(ref)
+            delete_named(cluster, ref)
 
 
 def bind_role(role: str, account: str, namespace: str) -> tuple[Object, Object]:

@@ -15,6 +15,7 @@ from bench.k8s.ownership import Owner
 from bench.k8s.wait import wait_until_deleted
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.journal import Journal
+from tests.cluster.job import delete_named
 
 IMAGE = "docker.io/meshlab/python:3.11"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -152,5 +153,5 @@ def remove_run(run: Run, cluster: Cluster) -> None:
     """Remove the run by name, for a test that failed half-way."""
     refs = [ref_of(one) for one, _component in reversed(run.objects())] + [run.outside]
     for ref in refs:
-        cluster.delete(ref, grace_s=1 if ref.kind == "Pod" else None)
+        delete_named(cluster, ref, grace_s=1 if ref.kind == "Pod" else None)
     wait_until_deleted(cluster, refs, timeout_s=90, watch=CancelToken())

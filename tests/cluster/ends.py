@@ -22,7 +22,7 @@ _POLL_S: Final = 0.3
 _DRIVER: Final = """
 import json, os, re
 from bench.system.journal import Journal
-from bench.k8s.client import Cluster
+from bench.k8s.client import Cluster, ref_of
 
 plot, steps = json.loads(os.environ["PLOT"]), os.environ.get("STEPS", os.devnull)
 
@@ -38,9 +38,9 @@ def written(journal, step, **facts):
     write(journal, step, **facts)
     reached(f"{step} {facts.get('kind', '')} {facts.get('namespace', '')}/{facts.get('name', '')}")
 
-def deleted(cluster, ref, **options):
-    delete(cluster, ref, **options)
-    reached(f"deleted {ref}")
+def deleted(cluster, thing, **options):
+    delete(cluster, thing, **options)
+    reached(f"deleted {ref_of(thing)}")
 
 Journal.write, Cluster.delete = written, deleted
 """

@@ -12,7 +12,7 @@ from bench.meshes.istio import control_plane as istio
 from bench.meshes.istio.install import probe_pod, sidecars
 from bench.system.cancellation import CancelToken, wait_until
 from bench.targets.cluster.teardown.blockers import find_dangling_webhooks
-from tests.cluster.job import MESH
+from tests.cluster.job import MESH, delete_named
 from tests.cluster.lab import home, kubeconfig
 
 SYSTEM: Final = "istio-system"
@@ -32,10 +32,10 @@ def install_istio(cluster: Cluster) -> Iterator[None]:
     finally:
         _istioctl("uninstall", "-y", "--purge")
         place = Ref("v1", "Namespace", SYSTEM)
-        cluster.delete(place)
+        delete_named(cluster, place)
         wait_until_deleted(cluster, [place], timeout_s=_TIMEOUT_S, watch=CancelToken())
-        for ref in istio.find_leftovers(cluster):
-            cluster.delete(ref)
+        for made in istio.find_leftovers(cluster, since=""):
+            cluster.delete(made)
 
 
 def _istioctl(*arguments: str) -> None:
@@ -47,16 +47,16 @@ def _istioctl(*arguments: str) -> None:
 @contextmanager
 def without_istiod(cluster: Cluster) -> Iterator[None]:
     """Scale Istio's control plane to 0 meanwhile; its webhooks stay registered."""
-    cluster.apply({**_head(ISTIOD), "spec": {"replicas": 0}})
+    _scale_istiod(cluster, 0)
     try:
         for pod in cluster.list("v1", "Pod", namespace=SYSTEM, labels="app=istiod"):
-            cluster.delete(ref_of(pod), grace_s=1)
+            cluster.delete(pod, grace_s=1)
         assert wait_until(
             lambda: find_dangling_webhooks(cluster), timeout_s=_TIMEOUT_S, watch=CancelToken(), poll_s=_POLL_S
         )
         yield
     finally:
-        cluster.apply({**_head(ISTIOD), "spec": {"replicas": 1}})
+        _scale_istiod(cluster, 1)
         istio.wait_ready(cluster, timeout_s=_TIMEOUT_S, watch=CancelToken())
 
 
@@ -97,5 +97,7 @@ def _put(cluster: Cluster, ref: Ref, fields: Object) -> None:
     cluster.replace({**now, **fields})
 
 
-def _head(ref: Ref) -> Object:
-    return {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": {"name": ref.name, "namespace": ref.namespace}}
+def _scale_istiod(cluster: Cluster, replicas: int) -> None:
+    now = cluster.get(ISTIOD)
+    assert now is not None
+    cluster.change(now, {**now, "spec": {**now["spec"], "replicas": replicas}})

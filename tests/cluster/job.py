@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psutil
 
-from bench.k8s.client import Cluster, Object, ref_of
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
 from bench.scenario.loader import load_scenario
 from bench.scenario.overrides import Overrides
@@ -254,6 +254,12 @@ def _wait_for_terminating(cluster: Cluster) -> None:
         return [one["metadata"]["name"] for one in spaces if one["metadata"].get("deletionTimestamp")]
 
     assert wait_until(lambda: not going(), timeout_s=_GONE_S, watch=CancelToken(), poll_s=_POLL_S), going()
+
+
+def delete_named(cluster: Cluster, ref: Ref, *, grace_s: int | None = None) -> None:
+    """Request the deletion of the object that has this name now, whoever made it."""
+    if (thing := cluster.get(ref)) is not None:
+        cluster.delete(thing, grace_s=grace_s)
 
 
 def list_leftovers(cluster: Cluster) -> list[str]:

@@ -21,6 +21,7 @@ from bench.k8s.pod_page import fetch_page
 from bench.k8s.wait import wait_for
 from bench.system.cancellation import CancelToken, wait_until
 from bench.system.processes import run_tool
+from tests.cluster.job import delete_named
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import open_relay
 
@@ -41,6 +42,7 @@ socketserver.ThreadingTCPServer(("", 8080), Echo).serve_forever()
 # Answers its first request only by a file that records it, and each later one normally.
 LATE = """
 import http.server, pathlib
+from tests.cluster.job import delete_named
 class Late(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = pathlib.Path("asked")
@@ -84,7 +86,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
         assert wait_until(lambda: "up" in _log(cluster, name), timeout_s=30, watch=CancelToken(), poll_s=0.1)
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +131,8 @@ def test_object_is_created_changed_listed_and_deleted(cluster: Cluster, namespac
     assert (cluster.get(ref) or {})["data"] == {"a": "2"}
     listed = cluster.list("v1", "ConfigMap", labels=f"probe={ref.name}")
     assert [(one["kind"], one["metadata"]["uid"]) for one in listed] == [("ConfigMap", made["metadata"]["uid"])]
-    cluster.delete(ref)
-    cluster.delete(ref)
+    cluster.delete(made)
+    cluster.delete(made)
     assert cluster.get(ref) is None
 
 
@@ -158,18 +160,51 @@ def test_second_create_or_replace_is_a_conflict(cluster: Cluster, namespace: str
     }
 
 
-def test_forced_field_names_previous_manager(cluster: Cluster, namespace: str, kubectl: str) -> None:
-    """The warning names the previous manager, here kubectl, which uses the private kubeconfig as every external tool
-    does."""
+def test_field_of_another_manager_is_not_taken_over(cluster: Cluster, namespace: str, kubectl: str) -> None:
+    """The refusal names the manager, here kubectl, which uses the private kubeconfig as every external tool does; a dry
+    run accepts the field, since it changes nothing."""
     thing = _config_map(namespace, a="1")
     name = thing["metadata"]["name"]
     cluster.apply(thing)
     where = ["--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
     done = run_tool([kubectl, *where, "patch", "configmap", name, "--patch", '{"data": {"a": "theirs"}}'])
     assert done.returncode == 0, done.stderr
-    assert cluster.apply({**thing, "data": {"a": "2"}})["data"] == {"a": "2"}
-    assert f"applying ConfigMap {namespace}/{name}: " in cluster.conflicts[-1]
-    assert 'conflict with "kubectl-patch"' in cluster.conflicts[-1]
+    with pytest.raises(ClusterError, match=f'applying ConfigMap {namespace}/{name}: .*conflict with "kubectl-patch"'):
+        cluster.apply({**thing, "data": {"a": "2"}})
+    assert cluster.apply({**thing, "data": {"a": "2"}}, dry_run=True)["data"] == {"a": "2"}
+
+
+def test_object_is_changed_only_as_it_was_read(cluster: Cluster, namespace: str) -> None:
+    """Fields that are no longer wanted are removed, labels of others stay, and who comes second is refused."""
+    thing = _config_map(namespace, a="1")
+    thing["metadata"]["labels"] = {"others": "stay"}
+    made = cluster.create(thing)
+    now = cluster.change(made, {**_config_map(namespace, b="2"), "metadata": {"labels": {"ours": "come"}}})
+    assert (now["data"], now["metadata"]["labels"]) == ({"b": "2"}, {"others": "stay", "ours": "come"})
+    with pytest.raises(ClusterError) as late:
+        cluster.change(made, _config_map(namespace, c="3"))
+    assert late.value.kind is ErrorKind.CONFLICT
+
+
+def test_only_the_object_that_was_read_is_deleted(cluster: Cluster, namespace: str) -> None:
+    """Not another one of its name, and with `unchanged` not a newer version of it."""
+    thing = _config_map(namespace, a="1")
+    first = cluster.create(thing)
+    cluster.delete(first)
+    second = cluster.create(thing)
+    cluster.delete(first)
+    third = cluster.change(second, _config_map(namespace, a="2"))
+    cluster.delete(second, unchanged=True)
+    ref = Ref("v1", "ConfigMap", thing["metadata"]["name"], namespace)
+    assert (cluster.get(ref) or {})["data"] == {"a": "2"}
+    cluster.delete(third, unchanged=True)
+    assert cluster.get(ref) is None
+
+
+def test_creation_refuses_unknown_fields(cluster: Cluster, namespace: str) -> None:
+    """The server would otherwise drop them silently."""
+    with pytest.raises(ClusterError, match="unknown field"):
+        cluster.create({**_config_map(namespace, a="1"), "dat": {}})
 
 
 def test_kinds_are_those_of_this_server(cluster: Cluster) -> None:
@@ -182,9 +217,10 @@ def test_kinds_are_those_of_this_server(cluster: Cluster) -> None:
     assert cluster.broken_apis() == ()
     assert cluster.list("example.com/v1", "Nothing") == ()
     assert cluster.get(Ref("example.com/v1", "Nothing", "a")) is None
-    cluster.delete(Ref("example.com/v1", "Nothing", "a"))
+    unknown = {"apiVersion": "example.com/v1", "kind": "Nothing", "metadata": {"name": "a", "uid": "1"}}
+    cluster.delete(unknown)
     with pytest.raises(ClusterError, match=r"has no kind Nothing in example.com/v1"):
-        cluster.apply({"apiVersion": "example.com/v1", "kind": "Nothing", "metadata": {"name": "a"}})
+        cluster.apply(unknown)
 
 
 def test_any_path_can_be_read(cluster: Cluster, namespace: str) -> None:

@@ -29,6 +29,7 @@ from bench.targets.cluster.teardown.cleanup import CleanupResult, clean_cluster,
 from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests.cluster.conftest import CONTEXT
 from tests.cluster.emulated import RBAC, Run, create_run, make_namespace, make_object, owner_of, remove_run
+from tests.cluster.job import delete_named
 
 ROOT = Path(__file__).parents[2]
 RARE = pytest.mark.soak("cluster")  # a unit test with the fake cluster covers every partial state
@@ -40,6 +41,7 @@ from bench.system.journal import Journal
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.k8s.kubeconfig import open_cluster
 from tests.cluster.emulated import Run, owner_of
+from tests.cluster.job import delete_named
 step, run, folder = int(sys.argv[1]), Run(sys.argv[2]), Path(sys.argv[3])
 write = Journal.write
 def count(journal, what, /, **facts):
@@ -55,9 +57,10 @@ with open_cluster("meshlab", private_folder=folder) as cluster, owner_of(run, cl
 """
 
 
-def _own_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+def _own_leftovers(cluster: Cluster, *, since: str) -> tuple[Object, ...]:
     made = cluster.list("v1", "ConfigMap", namespace="default")
-    return tuple(ref_of(one) for one in made if re.fullmatch(r"t-cleanup-\w+-outside", one["metadata"]["name"]))
+    young = (one for one in made if one["metadata"]["creationTimestamp"] >= since)
+    return tuple(one for one in young if re.fullmatch(r"t-cleanup-\w+-outside", one["metadata"]["name"]))
 
 
 # The emulated mesh has no control plane: objects that a real one would create belong to others here.
@@ -116,7 +119,7 @@ def test_objects_of_others_stay(cluster: Cluster, run: Run, tmp_path: Path) -> N
             assert place is not None
             assert place["status"]["phase"] == "Active"
     finally:
-        cluster.delete(Ref("v1", "Namespace", f"{run.app}-foreign"))
+        delete_named(cluster, Ref("v1", "Namespace", f"{run.app}-foreign"))
         clean(cluster, other)
 
 
@@ -152,7 +155,7 @@ def test_namespace_blocked_by_dangling_webhook_is_freed(cluster: Cluster, run: R
         only=("Namespace", "CustomResourceDefinition", "Policy", "ValidatingWebhookConfiguration"),
     )
     for name in (run.system, run.app):
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
     clean(cluster, run)
     assert _left(cluster, run) == []
 
@@ -211,7 +214,7 @@ def _reader(cluster: Cluster, name: str, *, stack: ExitStack, lab: Path, folder:
         make_namespace(name),
     )
     for one in things:
-        stack.callback(cluster.delete, ref_of(one))
+        stack.callback(delete_named, cluster, ref_of(one))
         cluster.create(one)
     wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=CancelToken())
     cluster.create(secret)

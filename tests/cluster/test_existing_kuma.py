@@ -10,7 +10,7 @@ from bench.k8s.wait import wait_until_deleted
 from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
 from bench.system.cancellation import CancelToken, wait_until
-from tests.cluster.job import find_changes, list_objects, run_job
+from tests.cluster.job import delete_named, find_changes, list_objects, run_job
 
 POLICIES: Mapping[str, Any] = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}
 OLDER: Mapping[str, Any] = {"name": "kuma-older", "mesh": "kuma", "manifests": ["kuma/policies-legacy"]}
@@ -32,7 +32,7 @@ def existing_kuma(cluster: Cluster, kumactl: str, as_before: None) -> Iterator[d
     finally:
         refs = [ref_of(thing) for thing in reversed(rendered)]  # webhooks first, the namespace last
         for ref in refs:
-            cluster.delete(ref)
+            delete_named(cluster, ref)
         wait_until_deleted(cluster, refs, timeout_s=_TIMEOUT_S, watch=CancelToken())
 
 

@@ -15,7 +15,7 @@ from bench.k8s.wait import wait_for
 from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.accounts import account, token_user, write_kubeconfig
 from tests.cluster.emulated import IMAGE, make_namespace, make_object
-from tests.cluster.job import Job, namespace_of, pause, run_command, run_job, until_applied, until_loading
+from tests.cluster.job import Job, delete_named, namespace_of, pause, run_command, run_job, until_applied, until_loading
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import BOOKINFO, tag_image
 from tests.command import Command
@@ -95,7 +95,7 @@ def refusing(cluster: Cluster, name: str, message: str) -> Iterator[None]:
         yield
     finally:
         for one in made:
-            cluster.delete(ref_of(one))
+            delete_named(cluster, ref_of(one))
 
 
 def _is_refused(cluster: Cluster, message: str) -> bool:
@@ -122,7 +122,7 @@ def test_foreign_namespace_of_the_same_name_is_untouched(cluster: Cluster, tmp_p
 
     job = run_job(tmp_path, during=harm)
     there = [cluster.get(ref_of(one)) for one in made]
-    cluster.delete(ref_of(made[0]))
+    delete_named(cluster, ref_of(made[0]))
     assert [one and (one["metadata"]["uid"], one.get("data")) for one in there] == [
         (one["metadata"]["uid"], one.get("data")) for one in made
     ]

@@ -13,7 +13,16 @@ from bench.k8s.ownership import COMPONENT
 from bench.results.samples import Samples, read_parquet
 from bench.system.cancellation import CancelToken, wait_until
 from tests.cluster.accounts import account, token_user, write_kubeconfig
-from tests.cluster.job import HARM, Job, assert_unchanged, namespace_of, run_job, stop_api_server, until_loading
+from tests.cluster.job import (
+    HARM,
+    Job,
+    assert_unchanged,
+    delete_named,
+    namespace_of,
+    run_job,
+    stop_api_server,
+    until_loading,
+)
 from tests.cluster.lab import CONTEXT
 from tests.cluster.lab_images import kill_container
 from tests.command import Command
@@ -44,8 +53,10 @@ def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Temp
             harms: Mapping[str, Callable[[], object]] = {
                 "01-away-1": another_context_and_token_and_no_api_server,
                 "02-killed-1": lambda: kill_container(container_of(cluster, "details", place)),
-                "03-evicted-1": lambda: cluster.delete(Ref("v1", "Pod", pod_of(cluster, "reviews", place), place)),
-                "04-gone-1": lambda: cluster.delete(Ref("v1", "Pod", "locust", place), grace_s=0),
+                "03-evicted-1": lambda: delete_named(
+                    cluster, Ref("v1", "Pod", pod_of(cluster, "reviews", place), place)
+                ),
+                "04-gone-1": lambda: delete_named(cluster, Ref("v1", "Pod", "locust", place), grace_s=0),
             }
             for trial, act in harms.items():
                 until_loading(started, trial, rows=20)

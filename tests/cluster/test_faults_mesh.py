@@ -22,6 +22,7 @@ from tests.cluster.job import (
     ISTIO,
     POLICIES,
     Job,
+    delete_named,
     namespace_of,
     pause,
     run_job,
@@ -57,7 +58,7 @@ def test_control_plane_lost_between_trials_ends_the_run(cluster: Cluster, tmp_pa
 
         def harm(started: Command) -> None:
             until_loading(started, "01-istio-1")
-            cluster.delete(Ref("v1", "Pod", "locust", namespace_of(started)), grace_s=0)
+            delete_named(cluster, Ref("v1", "Pod", "locust", namespace_of(started)), grace_s=0)
             until_drafted(started, "02-istio-2")
             with pause(started):
                 stack.enter_context(without_istiod(cluster))
@@ -118,7 +119,7 @@ def test_unenforced_mtls_and_deleted_policy_invalidate_trial(cluster: Cluster, t
         place = namespace_of(started)
         until_loading(started, "01-istio-policies-1")
         cluster.create(permissive("ratings", place))
-        cluster.delete(Ref(SECURITY, "AuthorizationPolicy", "details-viewer", place))
+        delete_named(cluster, Ref(SECURITY, "AuthorizationPolicy", "details-viewer", place))
 
     job = run_job(tmp_path, EXISTING, scenario=[POLICIES], load=LONGER, during=harm)
     assert job.exit_code == 4, job.output

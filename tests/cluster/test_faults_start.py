@@ -14,7 +14,7 @@ from bench.files.folders import find_shipped
 from bench.k8s.client import Cluster, Object, ref_of
 from tests.cluster.accounts import account, token_user, write_kubeconfig
 from tests.cluster.emulated import make_namespace, make_object
-from tests.cluster.job import BASELINE, ISTIO, MESH, Job, run_command, run_job
+from tests.cluster.job import BASELINE, ISTIO, MESH, Job, delete_named, run_command, run_job
 from tests.cluster.lab import CONTEXT
 
 pytestmark = pytest.mark.usefixtures("as_before")
@@ -29,7 +29,7 @@ def created(cluster: Cluster, one: Object) -> Iterator[str]:
     try:
         yield one["metadata"]["name"]
     finally:
-        cluster.delete(ref_of(one))
+        delete_named(cluster, ref_of(one))
 
 
 def assert_refused(job: Job, *expected: str, exit_code: int = 3) -> None:

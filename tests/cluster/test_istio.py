@@ -16,7 +16,7 @@ import pytest
 
 from bench.errors import ClusterError, DeployError
 from bench.files.folders import find_shipped
-from bench.k8s.client import Cluster
+from bench.k8s.client import Cluster, ref_of
 from bench.k8s.ownership import Owner
 from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.istio import control_plane as istio
@@ -88,7 +88,7 @@ def test_revision_is_installed_and_removed_without_a_trace(cluster: Cluster, ist
             thing = {"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": spec}
             made.append(len(sidecars(cluster.apply(thing, dry_run=True)["spec"])))
         assert made == [1, 0]
-        left = {str(ref) for ref in istio.find_leftovers(cluster)}
+        left = {str(ref_of(one)) for one in istio.find_leftovers(cluster, since="")}
         assert "ConfigMap default/istio-ca-root-cert" in left
     assert list_mesh_objects(cluster, "istio") == set()
     assert istio.find_installed(cluster) == ""

@@ -33,6 +33,7 @@ from tests.cluster.deployed import (
     read_manifests,
     wait_until_empty,
 )
+from tests.cluster.job import delete_named
 from tests.cluster.lab_images import build_bookinfo
 from tests.moving import move_objects
 
@@ -48,7 +49,7 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Owner]:
     try:
         owner.apply_all(kuma.render(InstallOptions()), "kuma")
         kuma.wait_ready(cluster, timeout_s=120, watch=owner.watch)
-        owner.apply_all(kuma.base_objects(), "kuma")
+        owner.apply_all(kuma.base_objects(), "policy")
         yield owner
     finally:
         clean_cluster(cluster, owner.run_id, watch=owner.watch)
@@ -87,11 +88,13 @@ def test_mesh_without_control_plane_is_removed(cluster: Cluster, kumactl: str, t
         name = f"{owner.run_id}-app"
         apply_namespace(owner, name, **kuma.namespace_labels())
         owner.apply_all(move_objects("kuma", read_manifests(MANIFESTS / "policies"), name), "policy")
-        wait_until_empty(lambda: {"Zone default"} - {str(ref) for ref in kuma.find_leftovers(cluster)})
-        cluster.delete(Ref("apps/v1", "Deployment", "kuma-control-plane", kuma.NAMESPACE))
-        cluster.delete(Ref("v1", "Service", "kuma-control-plane", kuma.NAMESPACE))
+        wait_until_empty(
+            lambda: {"Zone default"} - {str(ref_of(one)) for one in kuma.find_leftovers(cluster, since="")}
+        )
+        delete_named(cluster, Ref("apps/v1", "Deployment", "kuma-control-plane", kuma.NAMESPACE))
+        delete_named(cluster, Ref("v1", "Service", "kuma-control-plane", kuma.NAMESPACE))
     assert list_mesh_objects(cluster, "kuma") == set()
-    assert kuma.find_leftovers(cluster) == ()
+    assert kuma.find_leftovers(cluster, since="") == ()
 
 
 # --- Bookinfo with the shipped policies -------------------------------------------------------------------------
@@ -121,9 +124,9 @@ def remove_policies(owner: Owner, policies: tuple[Object, ...], spaces: tuple[st
     refs += [ref for thing in elsewhere if (ref := ref_of(thing)).kind != "Mesh"]
     for ref in refs:
         owner.remove(ref)
-    owner.apply_all(kuma.base_objects(), "kuma")
+    owner.apply_all(kuma.base_objects(), "policy")
     for ref in kuma.list_generated(policies):
-        owner.cluster.delete(ref)
+        delete_named(owner.cluster, ref)
     wait_until_empty(
         lambda: [ref for ref in (*refs, *kuma.list_generated(policies)) if owner.cluster.get(ref)], timeout_s=90
     )

@@ -16,6 +16,7 @@ from bench.meshes.kuma import control_plane as kuma
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.targets.cluster.teardown.cleanup import clean_cluster
+from tests.cluster.job import delete_named
 from tests.cluster.lab import MESHLAB
 from tests.moving import move_objects
 
@@ -130,6 +131,6 @@ def test_cluster_scoped_control_plane_objects_are_found(owner: Owner) -> None:
     """Objects about the zone that a control plane creates under the CRDs of our run are ours to remove."""
     zone = {"apiVersion": "kuma.io/v1alpha1", "kind": "Zone", "metadata": {"name": "t-zone"}, "spec": {"enabled": True}}
     owner.cluster.apply(zone)
-    assert kuma.find_leftovers(owner.cluster) == (ref_of(zone),)
-    owner.cluster.delete(ref_of(zone))
-    assert kuma.find_leftovers(owner.cluster) == ()
+    assert [ref_of(one) for one in kuma.find_leftovers(owner.cluster, since="")] == [ref_of(zone)]
+    delete_named(owner.cluster, ref_of(zone))
+    assert kuma.find_leftovers(owner.cluster, since="") == ()

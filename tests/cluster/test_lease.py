@@ -19,6 +19,7 @@ from bench.k8s.kubeconfig import open_cluster
 from bench.system.cancellation import CancelToken
 from bench.system.timing import Timing
 from bench.targets.cluster.lock import LOCK_NAMESPACE, cluster_lock, ensure_held, is_alive, read_holder, remove_lock
+from tests.cluster.job import delete_named
 from tests.cluster.lab import CONTEXT
 
 # A run that takes the lock, reports it, and holds it until it has to end.
@@ -29,6 +30,7 @@ from pathlib import Path
 from bench.errors import LockedError
 from bench.k8s.kubeconfig import open_cluster
 from bench.targets.cluster.lock import LOCK_NAMESPACE, cluster_lock
+from tests.cluster.job import delete_named
 place = replace(LOCK_NAMESPACE, name=sys.argv[1])
 with tempfile.TemporaryDirectory() as folder, open_cluster("meshlab", private_folder=Path(folder)) as cluster:
     sys.stdin.readline()
@@ -46,7 +48,7 @@ def place(cluster: Cluster) -> Iterator[Ref]:
     """A lock of this test, apart from the one that runs use."""
     ref = replace(LOCK_NAMESPACE, name=f"t-lease-{secrets.token_hex(3)}")
     yield ref
-    cluster.delete(ref)
+    delete_named(cluster, ref)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from bench.targets.cluster.kubelet import kubelet_usage
 from bench.targets.cluster.load.generator import PodGenerator, locust_page, start_load
 from bench.targets.cluster.load.pod import KEEPER, NAME, default_image, fill_secret, load_objects, uid_for
 from bench.targets.cluster.load.transfer import PodFiles
+from tests.cluster.job import delete_named
 from tests.cluster.lab import CONTEXT
 from tests.cluster.relay import open_relay
 from tests.rows import count_rows
@@ -101,6 +102,7 @@ class Helped(FastHttpUser):
 # A keeper whose shell does not run the requested commands, and responds as `fetch` expects.
 HOSTILE = """
 import pathlib, sys, time
+from tests.cluster.job import delete_named
 shell = pathlib.Path("/load/bin/sh")
 shell.parent.mkdir()
 answer = b"samples.bin 1\\nX../../outside 3\\nssh"
@@ -122,7 +124,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
         _wait_ready(cluster, name, "web")
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
 
 
 def _web(namespace: str) -> tuple[Object, ...]:
@@ -184,7 +186,7 @@ def waiting_pod(cluster: Cluster, namespace: str, order: LoadSpec, *, ui: bool =
         yield
     finally:
         for ref in refs:
-            cluster.delete(ref, grace_s=0)
+            delete_named(cluster, ref, grace_s=0)
         assert wait_until(
             lambda: not any(cluster.get(ref) for ref in refs), timeout_s=60, watch=CancelToken(), poll_s=0.3
         )
@@ -408,7 +410,7 @@ def hostile_pod(cluster: Cluster, namespace: str) -> Iterator[None]:
         _wait_ready(cluster, namespace, NAME)
         yield
     finally:
-        cluster.delete(ref, grace_s=0)
+        delete_named(cluster, ref, grace_s=0)
         assert wait_until(lambda: cluster.get(ref) is None, timeout_s=60, watch=CancelToken(), poll_s=0.3)
 
 

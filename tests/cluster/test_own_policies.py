@@ -11,6 +11,7 @@ from bench.k8s.client import Cluster, Ref
 from bench.meshes import MESHES
 from bench.meshes.rewriting import Moved, Namespaces
 from bench.targets.cluster.refusals import format_refused_field
+from tests.cluster.job import delete_named
 
 CUSTOM = """\
 apiVersion: security.istio.io/v1
@@ -57,7 +58,7 @@ def namespace(cluster: Cluster, existing_istio: None) -> Iterator[str]:
     try:
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
 
 
 def move(text: str, namespace: str) -> tuple[Moved, ...]:

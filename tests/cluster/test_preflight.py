@@ -32,6 +32,7 @@ from tests import command
 from tests.cluster import accounts, job
 from tests.cluster.accounts import token_user, write_kubeconfig
 from tests.cluster.conftest import CONTEXT
+from tests.cluster.job import delete_named
 from tests.cluster.lab_images import MESHLAB
 
 LOADED = "docker.io/locustio/locust:2.47.0"
@@ -52,7 +53,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
         wait_for(cluster, Ref("v1", "ServiceAccount", "default", name), bool, timeout_s=30, watch=CancelToken())
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_run_role_may_write_the_secret_of_the_load_alone(account: As) -> None:
                 mine.get(ref_of(made["other"]))
             assert {written.value.kind, read.value.kind} == {ErrorKind.FORBIDDEN}
         finally:
-            mine.delete(Ref("v1", "Namespace", namespace))
+            delete_named(mine, Ref("v1", "Namespace", namespace))
 
 
 def test_run_role_may_not_install(account: As) -> None:
@@ -249,7 +250,7 @@ def test_dangling_webhook_is_found_with_its_command(cluster: Cluster, policy: st
         residue = [one for one in find_dangling(cluster) if one.found.ref.name == name]
         (finding,) = examine_dangling(residue, needs_of(MESHES, install=False), cluster.context)
     finally:
-        cluster.delete(Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
+        delete_named(cluster, Ref("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", name))
     assert finding.status == state
     assert "service t-preflight-gone/gone does not exist" in finding.detail
     assert finding.hint.endswith(f"kubectl --context {CONTEXT} delete validatingwebhookconfiguration {name}")

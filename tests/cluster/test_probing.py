@@ -19,6 +19,7 @@ from bench.targets.cluster.probes.prober import ClusterProber
 from bench.verification.checks import baseline_checks, page_check, prove
 from bench.verification.prober import State
 from bench.verification.questions import OUTSIDE, Question
+from tests.cluster.job import delete_named
 from tests.cluster.lab_images import BOOKINFO, build_bookinfo
 from tests.moving import move_bookinfo
 from tests.sidecars import configuration_with
@@ -67,7 +68,7 @@ def deployed(cluster: Cluster) -> Iterator[Deployed]:
         yield found
     finally:
         for space in spaces:
-            cluster.delete(Ref("v1", "Namespace", space))
+            delete_named(cluster, Ref("v1", "Namespace", space))
 
 
 def _up(deployed: Deployed) -> bool:

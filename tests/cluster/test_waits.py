@@ -15,6 +15,7 @@ from bench.k8s.kubeconfig import open_cluster
 from bench.k8s.wait import Pods, wait_for, wait_for_rollout, wait_until_deleted
 from bench.system.cancellation import CancelToken
 from bench.system.timing import Timing
+from tests.cluster.job import delete_named
 from tests.cluster.lab import CONTEXT
 
 IMAGE = "locustio/locust:2.47.0"
@@ -29,7 +30,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     try:
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        delete_named(cluster, Ref("v1", "Namespace", name))
 
 
 def _container(program: str = FOREVER, **more: Any) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def test_deletion_blocker_of_a_namespace_is_reported(cluster: Cluster, namespace
         wait_until_deleted(cluster, namespace, timeout_s=0, watch=CancelToken())
     ref, place = Ref("v1", "ConfigMap", "held", namespace), Ref("v1", "Namespace", namespace)
     try:
-        cluster.delete(place)
+        delete_named(cluster, place)
         wait_for(cluster, place, lambda found: "SomeFinalizersRemain" in str(found), timeout_s=60, watch=CancelToken())
         with pytest.raises(DeployError, match=r"NamespaceFinalizersRemaining: .*meshbench.dev/test"):
             wait_until_deleted(cluster, namespace, timeout_s=0, watch=CancelToken())

@@ -125,13 +125,15 @@ def test_retries_end_at_deadline(tmp_path: Path) -> None:
     assert caught.value.kind is ErrorKind.UNAVAILABLE
 
 
-def test_create_is_not_retried(tmp_path: Path) -> None:
-    """A creation that failed on the server's side is not retried, because it may have happened."""
-    fake = FakeServer((500, {"message": "webhook failed"}))
+def test_repeated_creation_ends_in_a_conflict(tmp_path: Path) -> None:
+    """A creation whose answer was lost may have happened: the next request finds the object, and the caller decides
+    whose it is."""
+    fake = FakeServer((500, {"message": "webhook failed"}), (409, {"message": "already exists"}))
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "details", "namespace": "shop"}}
-    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError, match="500: webhook failed"):
+    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError, match="409: already exists") as refused:
         cluster.create(thing)
-    assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench"]
+    assert refused.value.kind is ErrorKind.CONFLICT
+    assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench&fieldValidation=Strict"] * 2
 
 
 def test_unreachable_server_is_named(tmp_path: Path) -> None:
@@ -178,24 +180,55 @@ def test_unrenewable_credentials_end_with_401(tmp_path: Path) -> None:
     assert "log in again" in str(gone.value)
 
 
-def test_forced_field_names_previous_manager(tmp_path: Path) -> None:
-    """Taking over a field of another manager is always reported."""
+def test_field_of_another_manager_is_not_taken_over(tmp_path: Path) -> None:
+    """The refusal names the manager; only a dry run, which changes nothing, goes on."""
     message = 'Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas'
     causes = {"causes": [{"reason": "FieldManagerConflict", "field": ".spec.replicas"}]}
-    fake = FakeServer((409, {"message": message, "details": causes}), (200, THERE))
+    refusal: Reply = (409, {"message": message, "details": causes})
     thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "managedFields": [{}]}}
-    with _cluster(tmp_path, fake) as cluster:
+    fake = FakeServer(refusal)
+    with _cluster(tmp_path, fake) as cluster, pytest.raises(ClusterError, match='conflict with "kubectl"') as refused:
         cluster.apply(thing)
-        assert [text.partition("answered 409: ")[2] for text in cluster.conflicts] == [message]
-    assert fake.seen[1] == "PATCH /api/v1/namespaces/b/pods/a?fieldManager=meshbench&force=true"
-    assert fake.bodies[1]["metadata"] == {"name": "a", "namespace": "b"}
+    assert refused.value.kind is ErrorKind.FIELD_CONFLICT
+    assert fake.bodies[-1]["metadata"] == {"name": "a", "namespace": "b"}
+    tried = FakeServer(refusal, (200, THERE))
+    with _cluster(tmp_path, tried) as cluster:
+        cluster.apply(thing, dry_run=True)
+    assert tried.seen[1].endswith("?fieldManager=meshbench&dryRun=All&fieldValidation=Strict&force=true")
+
+
+def test_object_is_created_changed_and_deleted_as_it_was_read(tmp_path: Path) -> None:
+    """Creation is no change of what exists; change and deletion name the very object."""
+    metadata = {"name": "a", "namespace": "b"}
+    thing = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"x": 1}}
+    read = {**thing, "metadata": {**metadata, "uid": "u", "resourceVersion": "7"}, "status": {}, "old": {}}
+    fake = FakeServer((200, THERE))
+    with _cluster(tmp_path, fake) as cluster:
+        cluster.create(thing)
+        cluster.change(read, thing)
+        cluster.delete(read)
+        cluster.delete(read, unchanged=True)
+    assert [one.partition("?")[0] for one in fake.seen] == [
+        "POST /api/v1/namespaces/b/pods",
+        "PATCH /api/v1/namespaces/b/pods/a",
+        "DELETE /api/v1/namespaces/b/pods/a",
+        "DELETE /api/v1/namespaces/b/pods/a",
+    ]
+    assert fake.bodies[1] == [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
+        {"op": "add", "path": "/metadata/labels", "value": {}},
+        {"op": "add", "path": "/metadata/annotations", "value": {}},
+        {"op": "add", "path": "/spec", "value": {"x": 1}},
+        {"op": "remove", "path": "/old"},
+    ]
+    assert [body["preconditions"] for body in fake.bodies[2:]] == [{"uid": "u"}, {"uid": "u", "resourceVersion": "7"}]
 
 
 @pytest.mark.parametrize("status", [404, 409])
 def test_deleting_missing_object_succeeds(tmp_path: Path, status: int) -> None:
     """Deleted and terminating objects count as deleted, so that a cleanup can be repeated."""
     with _cluster(tmp_path, FakeServer((status, {}))) as cluster:
-        cluster.delete(POD)
+        cluster.delete({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "u"}})
 
 
 def test_missing_namespace_is_an_error(tmp_path: Path) -> None:

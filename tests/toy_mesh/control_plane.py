@@ -108,5 +108,5 @@ def admin(cluster: Cluster, pod: str, path: str, *, namespace: str) -> str:
     return fetch_page(cluster, pod, 9000, namespace=namespace, path=path, who=f"the sidecar of {pod}")
 
 
-def find_leftovers(_cluster: Cluster) -> tuple[Ref, ...]:
+def find_leftovers(_cluster: Cluster, *, since: str) -> tuple[Object, ...]:
     return ()

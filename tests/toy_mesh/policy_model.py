@@ -9,12 +9,13 @@ from bench.envoy.wire import Mode
 from bench.files.yaml_source import Document
 from bench.meshes.probe import Outcome, Probe
 from bench.meshes.protocols import Effect, PolicyReading
-from bench.meshes.rewriting import Moved, Namespaces
+from bench.meshes.rewriting import Moved, Namespaces, Places
 from bench.meshes.routing import Destination, Route
 
 KINDS: Mapping[str, Kind[Any]] = {}
 EFFECTS: Mapping[str, frozenset[Effect]] = {}
 MOVABLE: frozenset[str] = frozenset()
+ATTACHED: Mapping[str, Places] = {}
 
 
 class ToyPolicies:

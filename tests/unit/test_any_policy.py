@@ -1,5 +1,6 @@
 """Policies that meshbench does not understand, on a cluster: moved or refused, applied, and not probed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,67 @@ def test_object_that_would_mean_something_else_is_refused_in_an_existing_mesh(tm
     assert resolved.list_cluster_obstacles() == ()
     (problem,) = resolved.list_cluster_obstacles(existing_mesh=True)
     assert str(problem).startswith(f"{tmp_path}/policies/a.yaml:3: metadata.namespace: in an existing mesh nothing is")
+
+
+ROUTE = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: api}
+spec: {hosts: [api.example.com], EXTRA, tls: [{match: [{sniHosts: [api.example.com]}], route: []}]}
+"""
+PARENT = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec: {parentRefs: [{name: shared, namespace: infra}]}
+"""
+
+
+@pytest.mark.parametrize("existing_mesh", [True, False])
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        (ROUTE.replace("EXTRA", "gateways: [production/public]"), "4: spec.gateways[0]", "production/public"),
+        (ROUTE.replace("EXTRA", "exportTo: [., production]"), "4: spec.exportTo[1]", "production"),
+        (PARENT, "4: spec.parentRefs[0].namespace", "infra"),
+    ],
+)
+def test_object_that_names_a_gateway_or_namespace_of_others_is_refused(
+    text: str, where: str, what: str, existing_mesh: bool, tmp_path: Path
+) -> None:
+    """Their gateway would get the run's routes, and their callers would follow them."""
+    (problem,) = resolve_policies(tmp_path, text).list_cluster_obstacles(existing_mesh=existing_mesh)
+    assert str(problem).startswith(f"{tmp_path}/policies/a.yaml:{where}: {what} is not the run's")
+
+
+@pytest.mark.parametrize("extra", ["gateways: [mesh, own, bookinfo/own, ./own]", "exportTo: ['*', ., bookinfo]"])
+def test_object_that_names_gateways_and_namespaces_of_the_run_is_accepted(extra: str, tmp_path: Path) -> None:
+    """With or without the namespace in which the manifests have them."""
+    assert resolve_policies(tmp_path, ROUTE.replace("EXTRA", extra)).list_cluster_obstacles(existing_mesh=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "runs"),
+    [
+        ("VirtualService", None, ["run-1", "run-1-shop"]),
+        ("DestinationRule", ["*"], ["run-1", "run-1-shop"]),
+        ("ServiceEntry", [".", "*"], ["run-1", "run-1-shop"]),
+        ("ServiceEntry", ["."], ["."]),
+        ("VirtualService", ["bookinfo"], ["run-1"]),
+    ],
+)
+def test_sidecars_of_others_do_not_see_what_a_run_exports(
+    kind: str, written: list[str] | None, runs: list[str]
+) -> None:
+    """In a mesh that is not the run's alone, a host such as api.example.com would go to the run for all."""
+    spec = {"hosts": ["api.example.com"], **({"exportTo": written} if written else {})}
+    thing = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": "api"}, "spec": spec}
+    names = Namespaces({"bookinfo": "run-1", "shop": "run-1-shop"}, "run-mesh")
+    (own,) = move_documents("istio", [thing], names)
+    assert own.value["spec"]["exportTo"] == runs
+    assert [(one.path, one.runs) for one in own.rewrites if "exportTo" in one.path] or runs == ["."]
+    (alone,) = move_documents("istio", [thing], replace(names, run_mesh=""))
+    assert alone.value["spec"].get("exportTo", ["*"]) != ["run-1", "run-1-shop"]
 
 
 def test_object_of_the_root_namespace_makes_the_run_sequential(tmp_path: Path) -> None:

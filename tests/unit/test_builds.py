@@ -70,7 +70,7 @@ def configuration(name: str, mesh: str = "none", **more: Any) -> dict[str, Any]:
 
 def apply_to_fake(manifests: TrialManifests, tmp_path: Path) -> dict[str, Object]:
     """Apply a configuration to a cluster in memory, and return its Deployments, ConfigMaps and pods by name."""
-    fake = FakeCluster()
+    fake = FakeCluster(meshes=frozenset(plane.NAMESPACE for plane in CONTROL_PLANES.values()))
     with closing(Journal(tmp_path / manifests.configuration.name)) as journal:
         owner = Owner(fake.cluster, "run-1", journal, CancelToken())
         for space in manifests.namespaces():

@@ -29,8 +29,13 @@ ROLES = "rbac.authorization.k8s.io/v1"
 ROOT_CERT = make_object("v1", "ConfigMap", "made-by-mesh", namespace="default")
 
 
-def _own_leftovers(cluster: FakeCluster) -> tuple[Ref, ...]:
-    return tuple(ref for ref in cluster.things if ref == ref_of(ROOT_CERT))
+def _own_leftovers(cluster: FakeCluster, *, since: str) -> tuple[Object, ...]:
+    made = cluster.list("v1", "ConfigMap")
+    return tuple(one for one in made if ref_of(one) == ref_of(ROOT_CERT) and created_at(one) >= since)
+
+
+def created_at(one: Object) -> str:
+    return str(one["metadata"].get("creationTimestamp", ""))
 
 
 # A mesh that makes one object by itself.
@@ -38,9 +43,8 @@ PLANES = cast("dict[str, ControlPlane]", {"kuma": SimpleNamespace(find_leftovers
 
 
 def _definition(kind: str, run: str) -> Object:
-    return make_object(
-        EXTENSIONS, "CustomResourceDefinition", kind.lower(), run=run, component="kuma", spec={"names": {"kind": kind}}
-    )
+    spec = {"group": "kuma.io", "names": {"kind": kind}, "versions": [{"name": "v1alpha1", "served": True}]}
+    return make_object(EXTENSIONS, "CustomResourceDefinition", kind.lower(), run=run, component="kuma", spec=spec)
 
 
 def _run(run: str = RUN) -> tuple[Object, ...]:
@@ -212,6 +216,50 @@ def test_kinds_wait_for_mesh_objects() -> None:
     with pytest.raises(LeftoversError, match=r"ConfigMap default/made-by-mesh waits for example\.com/slow"):
         _clean(fake, wait_s=0.05)
     assert {ref.kind for ref in fake.things} == {"ConfigMap", "CustomResourceDefinition"}
+
+
+def test_keeps_what_was_there_before_the_mesh() -> None:
+    """An object with the name of one that the control plane makes has another owner if it is older."""
+    older = {**ROOT_CERT, "metadata": {**ROOT_CERT["metadata"], "creationTimestamp": "2026-11-23T03:14:59Z"}}
+    kind = _definition("Mesh", RUN)
+    kind["metadata"]["creationTimestamp"] = "2026-11-23T03:15:00Z"
+    fake = _cluster(kind, older)
+    _clean(fake)
+    assert fake.things == {ref_of(older): older}
+
+
+def test_keeps_kind_with_objects_of_others() -> None:
+    """They would be deleted with it: it is reported with the command, and everything else is removed."""
+    theirs = make_object(KUMA, "Mesh", "team")
+    fake = _cluster(*_run(), theirs)
+    with pytest.raises(LeftoversError) as raised:
+        _clean(fake)
+    assert [str(ref) for ref in fake.things] == ["CustomResourceDefinition mesh", "Mesh team"]
+    lines = str(raised.value).splitlines()
+    assert lines[1:3] == [
+        "  CustomResourceDefinition mesh: Mesh team",
+        "    to delete all of them with it: kubectl --context fake delete customresourcedefinition mesh",
+    ]
+    del fake.things[ref_of(theirs)]
+    _clean(fake)
+    assert fake.things == {}
+
+
+@pytest.mark.parametrize("run", [OTHER, ""])
+def test_deletes_only_the_object_that_was_listed(run: str) -> None:
+    """Another user may create one of that name between the list and the request."""
+    fake, listed = _cluster(*_run()), Ref("v1", "Namespace", "bookinfo-7f3a")
+    theirs = make_object("v1", "Namespace", listed.name, run=run)
+
+    def recreate(ref: Ref) -> None:
+        if ref == listed:
+            fake.before_delete = lambda _: None
+            fake.things = {other: one for other, one in fake.things.items() if other.namespace != listed.name}
+            fake.things[listed] = theirs
+
+    fake.before_delete = recreate
+    _clean(fake)
+    assert fake.things == {listed: theirs}
 
 
 def test_shortens_grace_period_of_pods_only() -> None:

@@ -26,7 +26,7 @@ def test_shortens_grace_period_of_slow_pods_once() -> None:
     slow, quick = (make_object("v1", "Pod", name, namespace="a", run=RUN) for name in ("slow", "quick"))
     for pod, grace_s in ((slow, 30), (quick, 1)):
         pod["metadata"] |= {"deletionTimestamp": "2026-11-23T03:15:00Z", "deletionGracePeriodSeconds": grace_s}
-    assert [request.ref.name for request in plan_deletions(map(make_run_object, (slow, quick)))] == ["slow"]
+    assert [request.one.ref.name for request in plan_deletions(map(make_run_object, (slow, quick)))] == ["slow"]
 
 
 def test_keeps_grace_period_of_daemon_set_pods() -> None:

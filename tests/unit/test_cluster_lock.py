@@ -293,3 +293,11 @@ def test_signal_ends_the_wait_for_a_lock(fake: FakeCluster) -> None:
         pytest.fail("took it")
     assert next(looks) < 10
     assert LEASE not in interrupting.things
+
+
+def test_lock_whose_answer_was_lost_is_held(fake: FakeCluster) -> None:
+    """The request is sent again, and refused: the Lease names this very process."""
+    _held(fake, f"{RUN} {process_identity()}")
+    with cluster_lock(fake.cluster, RUN):
+        ensure_held(fake.cluster, RUN)
+    assert fake.things == {}

@@ -59,11 +59,13 @@ class Kubelet(FakeCluster):
         self.applied: list[str] = []
 
     def apply(self, one: Object, *, dry_run: bool = False) -> Object:
-        if dry_run and one["metadata"]["name"] == self.refused:
+        if one["metadata"]["name"] == self.refused:
             raise ClusterError("422: unknown field", kind=ErrorKind.REJECTED)
-        if not dry_run:
-            self.applied.append(f"{one['kind']} {one['metadata']['name']}")
-        return super().apply({**one, **self._status(one)}, dry_run=dry_run)
+        return super().apply(one, dry_run=dry_run)
+
+    def create(self, one: Object) -> Object:
+        self.applied.append(f"{one['kind']} {one['metadata']['name']}")
+        return super().create({**one, **self._status(one)})
 
     def _status(self, one: Object) -> Object:
         ready = one["metadata"]["name"] not in self.failing

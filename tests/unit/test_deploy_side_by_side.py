@@ -43,7 +43,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
             monkeypatch.setattr(plane, name, lambda *_args, answer=answer, **_: answer)
     monkeypatch.setattr(ClusterDeployment, "start", lambda _self: None)
     monkeypatch.setattr(cluster_target, "ensure_held", lambda *_: None)
-    return FakeCluster()
+    return FakeCluster(meshes=frozenset({istio.NAMESPACE, kuma.NAMESPACE}))
 
 
 @contextmanager

@@ -335,7 +335,8 @@ def labelled(one: Object, **labels: str) -> Object:
 
 
 def test_finds_objects_that_istiod_leaves() -> None:
-    """The certificates' roots in every namespace, and the gateway classes; not those of other controllers."""
+    """The certificates' roots in every namespace, and the gateway classes, by the names that istiod gives them; not
+    those that others made for it, for other controllers, or before."""
     root = thing("ConfigMap", "istio-ca-root-cert", namespace="default")
     gateway = {**thing("GatewayClass", "istio"), "apiVersion": "gateway.networking.k8s.io/v1"}
     things = (
@@ -343,9 +344,21 @@ def test_finds_objects_that_istiod_leaves() -> None:
         thing("ConfigMap", "kube-root-ca.crt", namespace="default"),
         {**gateway, "spec": {"controllerName": "istio.io/gateway-controller"}},
         {**gateway, "metadata": {"name": "other"}, "spec": {"controllerName": "example.org/controller"}},
+        {**gateway, "metadata": {"name": "team"}, "spec": {"controllerName": "istio.io/gateway-controller"}},
+        labelled(thing("ConfigMap", "rules", namespace="team"), **{"istio.io/config": "true"}),
+        {
+            **root,
+            "metadata": {
+                "name": "istio-ca-root-cert",
+                "namespace": "old",
+                "labels": {"istio.io/config": "true"},
+                "creationTimestamp": "2026-11-23T03:14:59Z",
+            },
+        },
     )
-    left = istio.find_leftovers(Listing(*things))  # type: ignore[arg-type]  # a cluster as far as it is asked
-    assert [str(ref) for ref in left] == ["ConfigMap default/istio-ca-root-cert", "GatewayClass istio"]
+    cluster = Listing(*things)
+    left = istio.find_leftovers(cluster, since="2026-11-23T03:15:00Z")  # type: ignore[arg-type]  # as far as it is asked
+    assert [str(ref_of(one)) for one in left] == ["ConfigMap default/istio-ca-root-cert", "GatewayClass istio"]
 
 
 def test_describes_existing_istio() -> None:

@@ -302,8 +302,9 @@ class Definitions(KumaCluster):
 
 def test_never_removes_objects_of_foreign_kuma() -> None:
     """An object whose kind was not created by a run belongs to another owner."""
-    assert kuma.find_leftovers(cast("Cluster", Definitions({}))) == ()
-    assert kuma.find_leftovers(cast("Cluster", Definitions(OURS))) == (Ref("kuma.io/v1alpha1", "Zone", "default"),)
+    assert kuma.find_leftovers(cast("Cluster", Definitions({})), since="") == ()
+    (zone,) = kuma.find_leftovers(cast("Cluster", Definitions(OURS)), since="")
+    assert ref_of(zone) == Ref("kuma.io/v1alpha1", "Zone", "default")
 
 
 # --- installing ----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The owner of an object on a cluster; foreign objects are never changed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ LABELS = {
     "meshbench.dev/component": "application",
 }
 CONFIG = Ref("v1", "ConfigMap", "settings", "app")
+Act = Callable[[Owner, Object, str], Object]
 
 
 def _plain() -> Object:
@@ -29,8 +30,10 @@ def _plain() -> Object:
 
 @pytest.fixture
 def fake() -> FakeCluster:
-    """A cluster with nothing on it."""
-    return FakeCluster()
+    """A cluster with one namespace."""
+    fake = FakeCluster()
+    fake.add([make_object("v1", "Namespace", "app")])
+    return fake
 
 
 @pytest.fixture
@@ -93,6 +96,17 @@ def test_does_not_change_other_templates() -> None:
     assert add_run_labels(policy, "policy", run_id=RUN, now=NOW)["spec"] == {"template": {"a": 1}}
 
 
+@pytest.mark.parametrize("selector", [None, {"matchExpressions": [{"key": "inject", "operator": "Exists"}]}])
+def test_webhooks_select_namespaces_of_the_run(selector: Object | None) -> None:
+    """A mesh that a run installs would else inject sidecars into the pods that others create meanwhile."""
+    hooks = [{"name": "inject.example.com"} if selector is None else {"namespaceSelector": selector}]
+    thing = {"apiVersion": "x/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "x"}, "webhooks": hooks}
+    (webhook,) = add_run_labels(thing, "istio", run_id=RUN, now=NOW)["webhooks"]
+    *others, own = webhook["namespaceSelector"]["matchExpressions"]
+    assert own == {"key": "meshbench.dev/run-id", "operator": "In", "values": [RUN]}
+    assert others == (selector or {}).get("matchExpressions", [])
+
+
 @pytest.mark.parametrize(
     ("labels", "run"),
     [
@@ -118,8 +132,8 @@ def test_writes_journal_before_creating_object(
         seen.extend(line["step"] for line in read_journal(owner.journal.path))
         return one
 
-    monkeypatch.setattr(fake, "apply", look)
-    owner.apply(_plain(), "application")
+    monkeypatch.setattr(fake, "create", look)
+    owner.create(_plain(), "application")
     lines = read_journal(owner.journal.path)
     assert seen == ["apply"]
     assert [line["step"] for line in lines] == ["apply", "apply-done"]
@@ -134,20 +148,68 @@ def test_writes_journal_before_creating_object(
     }
 
 
-def test_updates_own_object(fake: FakeCluster, owner: Owner) -> None:
-    """A second apply is no error."""
-    owner.apply_all([_plain(), {**_plain(), "data": {"new": "yes"}}], "application")
+def test_changes_own_object(fake: FakeCluster, owner: Owner) -> None:
+    """A second apply is no error; it makes the object what it says, and nothing else."""
+    owner.apply_all([{**_plain(), "data": {"old": "yes"}}, {**_plain(), "data": {"new": "yes"}}], "policy")
     assert fake.things[CONFIG]["data"] == {"new": "yes"}
 
 
-def test_refuses_foreign_object(fake: FakeCluster, owner: Owner) -> None:
-    """It is neither adopted nor removed, and the journal has no line that could make a cleanup remove it."""
+@pytest.mark.parametrize("act", [Owner.create, Owner.apply])
+def test_repeated_creation_is_the_same_step(fake: FakeCluster, owner: Owner, act: Act) -> None:
+    """The answer to the first may have been lost in an outage."""
+    first = act(owner, _plain(), "policy")
+    assert act(owner, _plain(), "policy")["metadata"]["uid"] == first["metadata"]["uid"]
+    assert len(fake.things) == 2
+
+
+def test_repeated_creation_leaves_the_object_as_it_is(fake: FakeCluster, owner: Owner) -> None:
+    """A webhook or a controller may have completed it meanwhile."""
+    owner.create(_plain(), "application")
+    fake.things[CONFIG]["data"] = {"completed": "yes"}
+    assert owner.create(_plain(), "application")["data"] == {"completed": "yes"}
+
+
+@pytest.mark.parametrize("act", [Owner.create, Owner.apply])
+def test_refuses_object_of_another_step(owner: Owner, act: Act) -> None:
+    """Two steps of a run that name the same object are a mistake: the second would take over the first one's."""
+    owner.create(_plain(), "application")
+    with pytest.raises(RefusedError, match="of the run's policy, is there already as its app"):
+        act(owner, _plain(), "policy")
+
+
+@pytest.mark.parametrize("act", [Owner.create, Owner.apply])
+def test_refuses_foreign_object(fake: FakeCluster, owner: Owner, act: Act) -> None:
+    """It is neither adopted nor removed, whatever was there when the run began."""
     theirs = make_object("v1", "ConfigMap", "settings", namespace="app")
     fake.add([theirs])
     with pytest.raises(RefusedError, match=r"ConfigMap app/settings exists and was not made by meshbench"):
-        owner.apply(_plain(), "application")
+        act(owner, _plain(), "application")
     assert fake.things[CONFIG] is theirs
-    assert read_journal(owner.journal.path) == ()
+
+
+@pytest.mark.parametrize("manager", ["kubectl-edit", "argocd-controller"])
+def test_refuses_fields_of_others(fake: FakeCluster, owner: Owner, manager: str) -> None:
+    """What another program has changed stays as it is; metadata and status are their controllers'."""
+    owner.apply(_plain(), "policy")
+    metadata = fake.things[CONFIG]["metadata"]
+    metadata["managedFields"] = [
+        {"manager": "meshbench", "fieldsV1": {"f:data": {}}},
+        {"manager": "controller", "fieldsV1": {"f:metadata": {}, "f:status": {}}},
+    ]
+    owner.apply({**_plain(), "data": {"a": "1"}}, "policy")
+    fake.things[CONFIG]["metadata"]["managedFields"].append({"manager": manager, "fieldsV1": {"f:data": {}}})
+    with pytest.raises(RefusedError, match=f"ConfigMap app/settings is this run's, but {manager} has changed it"):
+        owner.apply({**_plain(), "data": {"a": "2"}}, "policy")
+    assert fake.things[CONFIG]["data"] == {"a": "1"}
+
+
+def test_deletes_only_the_object_that_was_read(fake: FakeCluster, owner: Owner) -> None:
+    """Not another one that has its name by the time of the request."""
+    owner.create(_plain(), "application")
+    theirs = make_object("v1", "ConfigMap", "settings", namespace="app")
+    fake.before_delete = lambda ref: fake.things.update({ref: theirs})
+    owner.remove(CONFIG)
+    assert fake.things[CONFIG] is theirs
 
 
 def test_refuses_object_of_another_run(fake: FakeCluster, owner: Owner) -> None:
@@ -159,7 +221,7 @@ def test_refuses_object_of_another_run(fake: FakeCluster, owner: Owner) -> None:
 
 def test_waits_for_own_terminating_namespace(fake: FakeCluster, owner: Owner) -> None:
     """The namespace of the next trial may have the name of the last one's."""
-    going = make_object("v1", "Namespace", "app", run=RUN)
+    going = make_object("v1", "Namespace", "app", run=RUN, component="namespace")
     going["metadata"]["deletionTimestamp"] = "2026-11-23T03:15:00Z"
     fake.add([going, make_object("v1", "Pod", "slow", namespace="app", run=RUN)])
     owner.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}}, "namespace")
@@ -173,7 +235,7 @@ def test_deletes_only_own_objects(fake: FakeCluster, owner: Owner) -> None:
     fake.add([*others, make_object("v1", "ConfigMap", "ours", run=RUN)])
     for name in ("theirs", "nobodys", "ours", "gone"):
         owner.remove(Ref("v1", "ConfigMap", name), grace_s=1)
-    assert {ref.name for ref in fake.things} == {"theirs", "nobodys"}
+    assert {ref.name for ref in fake.things} == {"app", "theirs", "nobodys"}
     assert fake.log == [(Ref("v1", "ConfigMap", "ours"), 1)]
     assert [line["name"] for line in read_journal(owner.journal.path)] == ["ours", "ours"]
 

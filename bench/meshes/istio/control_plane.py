@@ -23,6 +23,7 @@ from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
 from bench.meshes.istio.policies import ROOT_NAMESPACE as NAMESPACE
 from bench.meshes.istio.rights import rights
+from bench.units import format_counted
 
 __all__ = [
     "GATEWAY",
@@ -69,6 +70,8 @@ _ADMIN_PORT: Final = 15000
 
 # What istiod puts into every namespace, and marks so: the root of its certificates, and what it has revoked.
 _NAMESPACE_CONFIG: Final = "istio.io/config=true"
+_CONFIGS: Final = ("istio-ca-root-cert", "istio-ca-crl")
+_CLASSES: Final = ("istio", "istio-remote", "istio-waypoint", "istio-east-west")
 _GATEWAY_CONTROLLERS: Final = "istio.io/"
 _WEBHOOKS: Final = "admissionregistration.k8s.io/v1"
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -154,6 +157,8 @@ def _list_installed(cluster: Cluster) -> Iterator[str]:
         yield str(ref_of(deployment))
     for kind in _WEBHOOK_KINDS:
         yield from (str(ref_of(one)) for one in cluster.list(_WEBHOOKS, kind) if _calls_istiod(one))
+    if configs := _list_configs(cluster):  # istiod would overwrite them
+        yield f"ConfigMap {configs[0]['metadata']['name']} in {format_counted(len(configs), 'namespace')}"
     groups = {kind.api_version.partition("/")[0] for kind in cluster.kinds()}
     own = sorted(group for group in groups if group.endswith(".istio.io"))
     if own:
@@ -192,13 +197,21 @@ def _action(policy: Object) -> str:
     return str((policy.get("spec") or {}).get("action", "ALLOW"))
 
 
-def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+def find_leftovers(cluster: Cluster, *, since: str) -> tuple[Object, ...]:
     """Return what istiod created itself outside its namespace.
 
-    This is its root certificate in each namespace and, on a cluster with the Gateway API, its GatewayClasses. Call it
-    after istiod has ended: until then istiod creates them again.
+    This is its root certificate in each namespace and, on a cluster with the Gateway API, its GatewayClasses, by the
+    names that istiod gives them. Call it after istiod has ended: until then istiod creates them again.
     """
-    configs = cluster.list("v1", "ConfigMap", labels=_NAMESPACE_CONFIG)
     classes = cluster.list("gateway.networking.k8s.io/v1", "GatewayClass")
-    own = (one for one in classes if one["spec"]["controllerName"].startswith(_GATEWAY_CONTROLLERS))
-    return tuple(ref_of(one) for one in (*configs, *own))
+    found = (*_list_configs(cluster), *filter(_is_own_class, classes))
+    return tuple(one for one in found if one["metadata"].get("creationTimestamp", since) >= since)
+
+
+def _list_configs(cluster: Cluster) -> tuple[Object, ...]:
+    found = cluster.list("v1", "ConfigMap", labels=_NAMESPACE_CONFIG)
+    return tuple(one for one in found if one["metadata"]["name"] in _CONFIGS)
+
+
+def _is_own_class(one: Object) -> bool:
+    return one["metadata"]["name"] in _CLASSES and one["spec"]["controllerName"].startswith(_GATEWAY_CONTROLLERS)

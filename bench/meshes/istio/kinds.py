@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from bench.meshes.protocols import Effect
+from bench.meshes.rewriting import COMMON_ATTACHED, NAMESPACE, REFERENCE, Places
 
+EXPORTED: Final = ("VirtualService", "DestinationRule", "ServiceEntry")  # seen in all namespaces, unless they say where
 _NOTHING: Final = frozenset[Effect]()
 _REQUESTS: Final = frozenset[Effect]({"requests"})
 _TLS: Final = frozenset[Effect]({"mutual TLS"})
@@ -27,6 +29,13 @@ EFFECTS: Final[Mapping[str, frozenset[Effect]]] = {
     "RequestAuthentication": _REQUESTS,
     "VirtualService": _REQUESTS,
     "PeerAuthentication": frozenset({*_REQUESTS, *_TLS}),
+}
+
+_EXPORT: Final[Places] = {"spec exportTo *": NAMESPACE}
+ATTACHED: Final[Mapping[str, Places]] = {
+    **COMMON_ATTACHED,
+    **dict.fromkeys(EXPORTED, _EXPORT),
+    "VirtualService": {**_EXPORT, "spec gateways *": REFERENCE},
 }
 
 # In the root namespace they apply to all workloads of the mesh, and in another to all of that one. Routes are not among

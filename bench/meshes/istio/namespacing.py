@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.files.yaml_source import Document, Loc
-from bench.meshes.istio.kinds import MOVABLE
+from bench.meshes.istio.kinds import EXPORTED, MOVABLE
 from bench.meshes.istio.policies import ROOT_NAMESPACE
 from bench.meshes.rewriting import (
     ANY_OBJECT,
@@ -22,6 +22,7 @@ from bench.meshes.rewriting import (
     move_object,
 )
 
+_EVERYWHERE: Final = "*"  # in `exportTo`
 GATEWAY_LABEL: Final = "meshbench.dev/namespace"
 _GATEWAY_LABELS: Final[Mapping[str, Loc]] = {
     "Gateway": ("spec", "selector"),
@@ -121,12 +122,14 @@ def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Move
 
     Policies of the whole mesh stay in Istio's root namespace. In a mesh that others share (with `run_mesh`) they apply
     to the run's namespaces only, with the same effect on the application (one copy in each), and a Gateway selects pods
-    of that namespace only.
+    of that namespace only. What sidecars of all namespaces would see is for those of the run: a route for a host of
+    others, or for one outside the cluster, would change their requests.
     """
     moved = [move_object(one, names, _find_places(one)) for one in documents]
     if names.run_mesh:
         spaces = dict.fromkeys(names.runs.values())
-        moved = [_mark_gateway(one, names.home) for one in _limit_to_namespaces(moved, tuple(spaces))]
+        limited = _limit_to_namespaces(moved, tuple(spaces))
+        moved = [_limit_export(_mark_gateway(one, names.home), tuple(spaces)) for one in limited]
     return tuple(sorted(moved, key=_rank))
 
 
@@ -148,6 +151,14 @@ def _mark_gateway(moved: Moved, namespace: str) -> Moved:
     for the pods of a Gateway in all namespaces, and would open its port at the gateways of others."""
     loc = _GATEWAY_LABELS.get(moved.value["kind"])
     return moved.put((*loc, GATEWAY_LABEL), NAMESPACE, namespace) if loc else moved
+
+
+def _limit_export(moved: Moved, namespaces: Sequence[str]) -> Moved:
+    """Return an object that only the namespaces see, if all would."""
+    written = (moved.value.get("spec") or {}).get("exportTo") or (_EVERYWHERE,)
+    if moved.value["kind"] not in EXPORTED or _EVERYWHERE not in written:
+        return moved
+    return moved.put_all(("spec", "exportTo"), NAMESPACE, namespaces)
 
 
 def _limit_to_namespaces(policies: Sequence[Moved], namespaces: Sequence[str]) -> Iterator[Moved]:

@@ -14,7 +14,7 @@ from bench.files.yaml_source import Document, Loc, format_suggestion
 from bench.meshes.istio.authorization import Request, decide_request
 from bench.meshes.istio.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.istio.gateway import find_gateway as read_gateway
-from bench.meshes.istio.kinds import EFFECTS, MOVABLE
+from bench.meshes.istio.kinds import ATTACHED, EFFECTS, MOVABLE
 from bench.meshes.istio.namespacing import mesh_objects
 from bench.meshes.istio.naming import cluster_to
 from bench.meshes.istio.policies import (
@@ -38,6 +38,7 @@ from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
 __all__ = [
+    "ATTACHED",
     "EFFECTS",
     "KINDS",
     "MOVABLE",

@@ -172,7 +172,7 @@ def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
     )
 
 
-def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
+def find_leftovers(cluster: Cluster, *, since: str) -> tuple[Object, ...]:
     """Return what the control plane created in no namespace: its objects about the zone, meshes and services.
 
     Call it after the control plane has ended: until then it creates them again. Only kinds that a run of meshbench
@@ -180,4 +180,5 @@ def find_leftovers(cluster: Cluster) -> tuple[Ref, ...]:
     """
     ours = {one["spec"]["names"]["kind"] for one in _list_definitions(cluster) if run_of(one)}
     kinds = [kind for kind in _OWN_KINDS if kind in ours]
-    return tuple(ref_of(one) for kind in kinds for one in cluster.list(API_VERSION, kind))
+    found = (one for kind in kinds for one in cluster.list(API_VERSION, kind))
+    return tuple(one for one in found if one["metadata"].get("creationTimestamp", since) >= since)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bench.meshes.protocols import EVERY_EFFECT, Effect
+from bench.meshes.rewriting import COMMON_ATTACHED
 
 _NOTHING: Final = frozenset[Effect]()
 _REQUESTS: Final = frozenset[Effect]({"requests"})
@@ -54,6 +55,9 @@ CLUSTER_WIDE: Final = frozenset(
         "VirtualOutbound",
     }
 )
+
+# Gateways of the Gateway API; a Mesh of a run's own has no others.
+ATTACHED: Final = COMMON_ATTACHED
 
 # Objects of one Mesh: a run next to others has a Mesh of its own, and names them after it.
 MOVABLE: Final = CLUSTER_WIDE | {

@@ -12,7 +12,7 @@ from bench.errors import InputError, Problem
 from bench.files.yaml_source import format_suggestion
 from bench.meshes.kuma.gateway import GATEWAY_KINDS, is_gateway_part
 from bench.meshes.kuma.gateway import find_gateway as read_gateway
-from bench.meshes.kuma.kinds import EFFECTS, MOVABLE
+from bench.meshes.kuma.kinds import ATTACHED, EFFECTS, MOVABLE
 from bench.meshes.kuma.manifests import (
     ANY,
     Mesh,
@@ -37,6 +37,7 @@ from bench.meshes.protocols import PolicyReading
 from bench.meshes.routing import Route
 
 __all__ = [
+    "ATTACHED",
     "EFFECTS",
     "KINDS",
     "MOVABLE",

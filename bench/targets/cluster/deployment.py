@@ -99,7 +99,7 @@ class ClusterDeployment:
         owner, application = self.owner, self.manifests.application
         objects = self.manifests.pods(uid_for(self.cluster.kinds()))
         for component, things in objects.items():
-            owner.apply_all((fill_secret(thing, self.manifests.order) for thing in things), component)
+            owner.create_all((fill_secret(thing, self.manifests.order) for thing in things), component)
         self._wait_for_workloads(objects["application"])
         if application.gateway:  # its Deployment may be the mesh's
             self._wait_for_pods(application.namespace, f"application,app={GATEWAY}", _is_up)

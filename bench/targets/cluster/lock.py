@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from bench.errors import BadAnswerError, ClusterError, ErrorKind, LeftoversError, LockedError, note_leftovers
 from bench.k8s.client import Cluster, Object, Ref
-from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, format_cleanup, labels_of
+from bench.k8s.ownership import MANAGED_BY, PRODUCT, add_run_labels, format_cleanup, labels_of, run_of
 from bench.k8s.wait import describe_blockers
 from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.system.machine import Machine
@@ -182,12 +182,15 @@ def is_alive(cluster: Cluster, holder: Holder, *, watch: CancelToken, place: Ref
 
 def remove_lock(cluster: Cluster, run_id: str, *, watch: CancelToken, place: Ref = LOCK_NAMESPACE) -> None:
     """Release the lock, and delete its namespace if meshbench made it. Another run's lock is left alone."""
-    holder, there = read_holder(cluster, place), cluster.get(place)
+    lease, there = cluster.get(_lease_ref(place)), cluster.get(place)
+    holder = None if lease is None else holder_of(lease)
     if (holder is not None and holder.run_id != run_id) or there is None:
         return
     is_ours = labels_of(there).get(MANAGED_BY) == PRODUCT
-    # The Lease is deleted with its namespace, so that no other run can take it in between.
-    cluster.delete(place if is_ours else _lease_ref(place))
+    if is_ours:  # the Lease is deleted with it, so that no other run can take it in between
+        cluster.delete(there)
+    elif lease is not None and holder is not None:
+        _give_back(cluster, lease)
     if not is_ours or watch.is_forced or watch.has_short_deadline:
         return
     wait_s, poll_s = cluster.timing.lock_s, cluster.timing.lock_poll_s
@@ -200,6 +203,15 @@ def remove_lock(cluster: Cluster, run_id: str, *, watch: CancelToken, place: Ref
             raise LeftoversError(
                 f"{place} has been terminating for {wait_s:.0f} s: {blockers}; hint: look at it with: {command}"
             )
+
+
+def _give_back(cluster: Cluster, lease: Object) -> None:
+    """Delete a Lease of ours, or leave one that an administrator made without a holder, unless another run has taken it
+    since it was read."""
+    if run_of(lease):
+        cluster.delete(lease, unchanged=True)
+    else:
+        _try_replace(cluster, {**lease, "spec": {}})
 
 
 def _acquire(cluster: Cluster, run_id: str, watch: CancelToken, place: Ref) -> None:
@@ -229,6 +241,8 @@ def _try_acquire(cluster: Cluster, run_id: str, place: Ref) -> bool:
     if lease is None:
         return _try_create(cluster, _lease(run_id, place), run_id, place)
     holder = holder_of(lease)
+    if (lease.get("spec") or {}).get("holderIdentity") == f"{run_id} {process_identity()}":
+        return True  # the answer to its creation was lost
     if holder is None:
         return _try_replace(cluster, {**lease, "spec": _lease(run_id, place)["spec"]})
     raise LockedError(_format_conflict(holder, cluster.context))

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from bench.application.replacements import format_subject
 from bench.errors import ClusterError, DeployError, Interrupted, MeshbenchError, note_leftovers
@@ -42,6 +42,8 @@ from bench.targets.cluster.trial_manifests import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_POLICY: Final = "policy"  # the component of what a mesh reads, the Mesh of a configuration without policies included
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,8 @@ class ClusterTarget:
             return  # it was deleted after each trial, or with the mesh
         for one in self.resolved.configurations:
             plane, names = CONTROL_PLANES.get(one.settings.mesh), self._names()[one.name]
-            for ref in plane.list_generated([moved.value for moved in one.in_namespaces(names).moved]) if plane else ():
-                self.cluster.delete(ref)
+            if plane:
+                self._delete_generated(plane, [moved.value for moved in one.in_namespaces(names).moved])
 
     @property
     def _alone(self) -> bool:
@@ -121,11 +123,11 @@ class ClusterTarget:
     def _install(self, mesh: str, plane: ControlPlane) -> None:
         if not self.options.existing_mesh:
             rendered = render_mesh(self.options, mesh, self.run.scenario.equalise, kubeconfig=self.cluster.kubeconfig)
-            self.owner.apply_all(rendered, mesh)
+            self.owner.create_all(rendered, mesh)
             self._wait_for_daemons(rendered)
         plane.wait_ready(self.cluster, timeout_s=self.cluster.timing.install_s, watch=self.watch)
         for part in dict.fromkeys(self._names()[one.name].run_mesh for one in self._measured(plane)):
-            self._apply_accepted(plane, plane.base_objects(part), mesh)
+            self._apply_accepted(plane, plane.base_objects(part))
         self._try_policies(plane)
 
     def try_application(self) -> None:
@@ -171,9 +173,9 @@ class ClusterTarget:
         self._retry(lambda: self._make_policies(deployment.manifests))
 
     def _make_policies(self, manifests: TrialManifests) -> None:
-        self.owner.apply_all(manifests.namespaces(), "namespace")
+        self.owner.create_all(manifests.namespaces(), "namespace")
         if manifests.plane:
-            self._apply_accepted(manifests.plane, manifests.policies, "policy")
+            self._apply_accepted(manifests.plane, manifests.policies)
 
     def _wait_for_daemons(self, rendered: Sequence[Object]) -> None:
         """Wait for what runs on every node: a pod that came before its mesh's CNI plugin would not be redirected."""
@@ -183,9 +185,9 @@ class ClusterTarget:
                 self.cluster, space, [name], kind="DaemonSet", timeout_s=self.cluster.timing.install_s, watch=self.watch
             )
 
-    def _apply_accepted(self, plane: ControlPlane, things: Sequence[Object], component: str) -> None:
-        """Apply objects of a mesh, and wait until its control plane has accepted them."""
-        self.owner.apply_all(things, component)
+    def _apply_accepted(self, plane: ControlPlane, things: Sequence[Object]) -> None:
+        """Apply policies, and wait until the control plane has accepted them."""
+        self.owner.apply_all(things, _POLICY)
         timing = self.cluster.timing
         accepted = wait_until(
             lambda: not plane.find_unaccepted(self.cluster, things),
@@ -252,15 +254,19 @@ class ClusterTarget:
         for ref in refs:
             if ref not in base:
                 self.owner.remove(ref)
-        self.owner.apply_all([base[ref] for ref in refs if ref in base], plane.NAME)
-        for ref in plane.list_generated(elsewhere):
-            self.cluster.delete(ref)
+        self.owner.apply_all([base[ref] for ref in refs if ref in base], _POLICY)
+        self._delete_generated(plane, elsewhere)
         wait_until_deleted(
             self.cluster,
             [ref for ref in refs if ref not in base],
             timeout_s=self.cluster.timing.gone_s,
             watch=self.watch,
         )
+
+    def _delete_generated(self, plane: ControlPlane, objects: Sequence[Object]) -> None:
+        for ref in plane.list_generated(objects):
+            if (made := self.cluster.get(ref)) is not None:
+                self.cluster.delete(made)
 
     def _make_deployment(self, trial: Trial, index: int, summaries: Summaries) -> ClusterDeployment:
         """Return the deployment of a trial, which is the one of that `index` in its unit."""

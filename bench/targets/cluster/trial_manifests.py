@@ -93,27 +93,23 @@ class TrialManifests:
         options, image, placement = self.options, self._load_image(), self.options.placement
         own = (one.caller for one in self.configuration.scenario_probes)
         callers = find_callers(self.application, self.configuration.probes, own)
+        probes = (
+            *probe_objects(self.application, callers, image=image, uid=uid),
+            *outside_objects(self.outside, image=image, uid=uid),
+        )
+        load = load_objects(
+            self.order,
+            namespace=self.namespace,
+            image=image,
+            uid=uid,
+            annotations=self._annotations(),
+            ui=options.locust_ui is not None,
+        )
+        rest = (one for one in load if one not in probes)  # one of which has the load's account already
         things: dict[str, tuple[Object, ...]] = {
             "application": self._application(),
-            "probe": _place(
-                (
-                    *probe_objects(self.application, callers, image=image, uid=uid),
-                    *outside_objects(self.outside, image=image, uid=uid),
-                ),
-                placement.of("probes"),
-            ),
-            "load": _place(
-                load_objects(
-                    self.order,
-                    namespace=self.namespace,
-                    image=image,
-                    uid=uid,
-                    annotations=self._annotations(),
-                    ui=options.locust_ui is not None,
-                ),
-                placement.of("load"),
-                self.load_place.load,
-            ),
+            "probe": _place(probes, placement.of("probes")),
+            "load": _place(rest, placement.of("load"), self.load_place.load),
         }
         outside = self.plane.outside_labels() if self.plane else {}
         return {

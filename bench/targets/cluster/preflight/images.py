@@ -120,11 +120,11 @@ def _namespace(cluster: Cluster, name: str, settings: NamespaceSettings) -> Iter
     """Create a namespace of ours, removed at the end without waiting for it; cleanup finds it by its labels."""
     own = {"labels": dict(settings.labels), "annotations": dict(settings.annotations)}
     thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, **own}}
+    made = cluster.create(add_run_labels(thing, "namespace", run_id=name, now=datetime.now(UTC)))
     try:
-        cluster.create(add_run_labels(thing, "namespace", run_id=name, now=datetime.now(UTC)))
         yield name
     finally:
-        cluster.delete(Ref("v1", "Namespace", name))
+        cluster.delete(made)
 
 
 def _pod(namespace: str, images: Sequence[str], registries: Iterable[str]) -> Object:

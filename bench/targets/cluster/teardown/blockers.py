@@ -20,6 +20,7 @@ _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfi
 _ADMISSION: Final = "admissionregistration.k8s.io/v1"
 _REGISTRATION: Final = "apiregistration.k8s.io/v1"
 _LINES_AT_MOST: Final = 20
+_NAMED_AT_MOST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,13 @@ def _find_unavailable_apis(cluster: Cluster) -> Iterator[Dangling]:
 def deletion_command(one: RunObject, *, context: str) -> str:
     """Return the command that deletes an object."""
     return _format_kubectl(context, one.ref, "delete")
+
+
+def explain_used(definition: Ref, others: Sequence[Ref], *, context: str) -> Iterator[str]:
+    """Yield lines for a definition that stays: the objects of others, and the command that deletes all of them."""
+    more = f" and {len(others) - _NAMED_AT_MOST} more" if len(others) > _NAMED_AT_MOST else ""
+    yield f"{definition}: {', '.join(map(str, others[:_NAMED_AT_MOST]))}{more}"
+    yield f"  to delete all of them with it: {_format_kubectl(context, definition, 'delete')}"
 
 
 def explain_leftovers(cluster: Cluster, left: Iterable[RunObject], refused: Mapping[Ref, str]) -> tuple[str, ...]:

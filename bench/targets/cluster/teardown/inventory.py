@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.errors import ClusterError, ErrorKind
-from bench.k8s.client import Cluster, Object, Ref
+from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.connection import KindInfo
-from bench.k8s.ownership import OURS, run_selector
+from bench.k8s.ownership import OURS, run_of, run_selector
 from bench.targets.cluster.teardown.stages import RunObject, make_run_object
 
 _CANNOT_BE_LISTED: Final = (ErrorKind.NOT_FOUND, ErrorKind.UNSUPPORTED)  # deleted meanwhile, or not for listing
@@ -39,6 +39,15 @@ def find_leftovers(cluster: Cluster, run_id: str | None = None) -> Leftovers:
     """Return everything on the cluster that carries the labels of a run, or of any run."""
     kinds = [kind for kind in cluster.kinds() if {"list", "delete"} <= kind.verbs]
     return list_objects(cluster, kinds, labels=OURS if run_id is None else run_selector(run_id))
+
+
+def find_foreign(cluster: Cluster, definition: Object, run_id: str) -> tuple[Ref, ...]:
+    """Return the objects of the kind that a custom resource definition defines which are not this run's. Raises
+    ClusterError where they cannot be listed."""
+    spec = definition["spec"]
+    version = next(one["name"] for one in spec["versions"] if one["served"])
+    found = cluster.list(f"{spec['group']}/{version}", spec["names"]["kind"])
+    return tuple(ref_of(one) for one in found if run_of(one) != run_id)
 
 
 def list_objects(cluster: Cluster, kinds: Iterable[KindInfo | Ref], *, labels: str) -> Leftovers:

@@ -12,12 +12,19 @@ from bench.k8s.ownership import format_cleanup, run_of, run_selector
 from bench.meshes.cluster_protocol import ControlPlane
 from bench.system.cancellation import CancelToken, Shield, wait_until
 from bench.system.output import format_command
-from bench.targets.cluster.teardown.blockers import Dangling, explain_leftovers, find_dangling, find_dangling_webhooks
-from bench.targets.cluster.teardown.inventory import Leftovers, find_leftovers, list_objects
+from bench.targets.cluster.teardown.blockers import (
+    Dangling,
+    explain_leftovers,
+    explain_used,
+    find_dangling,
+    find_dangling_webhooks,
+)
+from bench.targets.cluster.teardown.inventory import Leftovers, find_foreign, find_leftovers, list_objects
 from bench.targets.cluster.teardown.stages import (
     Deletion,
     RunObject,
     Stage,
+    make_run_object,
     plan_deletions,
     select_awaited,
     select_stage,
@@ -34,8 +41,9 @@ class Removal:
 
     `deadline` is on the clock of the cluster's `timing`. `seen` is every object of the run that was listed, by uid;
     `left` what is still there; `refused` why the deletion of an object was not accepted the last time; `last_error` why
-    the API server gave no answer to the last request; `planes` are the control planes that a run can install;
-    `is_deleted` that nothing of the run is left, except perhaps dangling webhooks and APIs.
+    the API server gave no answer to the last request; `planes` are the control planes that a run can install; `used`
+    are definitions of kinds that stay, with the objects of others; `is_deleted` that nothing of the run is left, except
+    perhaps dangling webhooks and APIs.
     """
 
     cluster: Cluster
@@ -46,6 +54,7 @@ class Removal:
     seen: dict[str, RunObject] = field(default_factory=dict)
     left: tuple[RunObject, ...] = ()
     refused: dict[Ref, str] = field(default_factory=dict)
+    used: dict[Ref, tuple[Ref, ...]] = field(default_factory=dict)
     last_error: str = ""
     is_deleted: bool = False
 
@@ -60,6 +69,8 @@ class Removal:
             raise LeftoversError(
                 self._format_message("its namespaces may not be listed, so that it is unknown what is left")
             )
+        if self.used:
+            raise LeftoversError(self._format_used())
         self.is_deleted = True
         return leftovers.unseen
 
@@ -70,7 +81,7 @@ class Removal:
     def _list_left(self) -> Leftovers:
         """Return everything of the run but its lock, which `lock` releases."""
         listed = self._ask(partial(find_leftovers, self.cluster, self.run_id))
-        self.left = tuple(one for one in listed.found if one.stage != Stage.LOCK)
+        self.left = tuple(one for one in listed.found if one.stage != Stage.LOCK and one.ref not in self.used)
         self.seen |= {one.thing["metadata"]["uid"]: one for one in self.left}
         return Leftovers(self.left, listed.unseen)
 
@@ -90,7 +101,7 @@ class Removal:
         kinds = tuple(one.ref for one in things)
 
         def is_over() -> bool:
-            now = select_stage(self._look_for(kinds), stage)
+            now = self._without_used(select_stage(self._look_for(kinds), stage))
             self.left = (*now, *later)
             if now and stage < Stage.WEBHOOKS:
                 self._remove_dead_webhooks()
@@ -105,7 +116,7 @@ class Removal:
         def made_is_deleted() -> bool:
             made = self._made_by_meshes()
             self.left = (*made, *later)
-            self._delete(tuple(Deletion(one.ref) for one in made if not one.is_terminating))
+            self._delete(tuple(Deletion(one) for one in made if not one.is_terminating))
             return not made
 
         if stage == Stage.MADE_BY_MESH:
@@ -122,28 +133,40 @@ class Removal:
             raise LeftoversError(self._format_message(f"may not be listed any more: {', '.join(sorted(lost))}"))
         return listed.found
 
+    def _without_used(self, things: tuple[RunObject, ...]) -> tuple[RunObject, ...]:
+        """Return the objects without the definitions of kinds of which others have objects: these would be
+        deleted with them."""
+        for one in things:
+            is_due = one.stage == Stage.KINDS and not one.is_terminating and one.ref not in self.used
+            if is_due and (others := find_foreign(self.cluster, one.thing, self.run_id)):
+                self.used[one.ref] = others
+        return tuple(one for one in things if one.ref not in self.used)
+
     def _remove_dead_webhooks(self) -> None:
         """Delete dangling webhooks of this run first, since they would refuse the deletion of other objects."""
         dead = (one.found for one in find_dangling_webhooks(self.cluster) if run_of(one.found.thing) == self.run_id)
         self._delete(plan_deletions(dead))
 
     def _made_by_meshes(self) -> tuple[RunObject, ...]:
-        """Return what the control planes that this run installed made without labels. Their kinds, which are deleted
-        later, show which control planes those are."""
-        meshes = sorted({one.component for one in self.seen.values()} & self.planes.keys())
-        refs = (ref for mesh in meshes for ref in self.planes[mesh].find_leftovers(self.cluster))
-        return tuple(RunObject(ref, thing) for ref in refs if (thing := self.cluster.get(ref)))
+        """Return what the control planes that this run installed made without labels, and nothing that was there before
+        they were. Their kinds, which are deleted later, show which control planes those are, and since when."""
+        installed: dict[str, list[str]] = {}
+        for one in self.seen.values():
+            installed.setdefault(one.component, []).append(one.created_at)
+        meshes = sorted(installed.keys() & self.planes.keys())
+        found = (self.planes[mesh].find_leftovers(self.cluster, since=min(installed[mesh])) for mesh in meshes)
+        return tuple(make_run_object(thing) for things in found for thing in things)
 
     def _delete(self, requests: tuple[Deletion, ...]) -> None:
         for request in requests:
             try:
-                self.cluster.delete(request.ref, grace_s=request.grace_s)
+                self.cluster.delete(request.one.thing, grace_s=request.grace_s)
             except ClusterError as error:
                 if error.kind.is_unanswered:
                     raise
-                self.refused[request.ref] = str(error)
+                self.refused[request.one.ref] = str(error)
             else:
-                self.refused.pop(request.ref, None)
+                self.refused.pop(request.one.ref, None)
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Call `done` once in any case, since requesting a deletion is quick and waiting for it is not. Raises
@@ -179,6 +202,14 @@ class Removal:
         if self.watch.has_short_deadline:
             self.deadline = min(self.deadline, (self.watch.noted_s or now_s) + self.cluster.timing.haste_s)
         return now_s >= self.deadline
+
+    def _format_used(self) -> str:
+        context = self.cluster.context
+        head = f"the run {self.run_id} was deleted from context {context}, but not these kinds"
+        kinds = (explain_used(ref, others, context=context) for ref, others in self.used.items())
+        lines = (f"  {line}" for each in kinds for line in each)
+        hint = f"hint: once these objects are deleted: {format_cleanup(context, self.run_id)}"
+        return "\n".join((f"{head}, of which others have objects that would be deleted, too:", *lines, hint))
 
     def _format_message(self, why: str) -> str:
         context = self.cluster.context

@@ -53,6 +53,11 @@ class RunObject:
         return labels_of(self.thing).get(COMPONENT, "")
 
     @property
+    def created_at(self) -> str:
+        """When the API server made it, as it writes times: they compare as texts."""
+        return str(self.thing["metadata"].get("creationTimestamp", ""))
+
+    @property
     def is_terminating(self) -> bool:
         """Whether its deletion was requested."""
         return bool(self.thing["metadata"].get("deletionTimestamp"))
@@ -120,7 +125,7 @@ def _is_always_awaited(one: RunObject) -> bool:
 class Deletion:
     """One request; `grace_s` is how long a pod may take, None for its own choice."""
 
-    ref: Ref
+    one: RunObject
     grace_s: int | None = None
 
 
@@ -134,9 +139,8 @@ def plan_deletions(things: Iterable[RunObject]) -> tuple[Deletion, ...]:
     pods = [one for one in everything if one.ref.kind == "Pod" and _needs_shorter_grace(one)]
     rest = [one for one in everything if one.ref.kind not in ("Namespace", "Pod") and _needs_deletion(one, namespaces)]
     return (
-        *(Deletion(one.ref) for one in first),
-        *(Deletion(one.ref) for one in rest),
-        *(Deletion(one.ref, POD_GRACE_S) for one in pods),
+        *map(Deletion, (*first, *rest)),
+        *(Deletion(one, POD_GRACE_S) for one in pods),
     )
 
 
