@@ -151,7 +151,7 @@ class Cluster:
         """Return an object; None if there is no such object, or no such kind."""
         path, what = self._known_path(ref), f"reading {ref}"
         found = self._read_if_present(Request(what, "GET", path)) if path else None
-        return None if found is None else check_object(found, ref.kind, what)
+        return None if found is None else check_object(found, ref.api_version, ref.kind, what)
 
     def list(self, api_version: str, kind: str, *, namespace: str = "", labels: str = "") -> tuple[Object, ...]:
         """Return all objects of a kind, of every namespace unless one is given; none where the kind is not known."""
@@ -164,7 +164,7 @@ class Cluster:
         items = answer.get("items") or () if answer else ()
         if not isinstance(items, list | tuple) or not all(isinstance(one, dict) for one in items):
             raise make_foreign_answer(request.what, json.dumps(answer))
-        found = (check_object(one, kind, request.what) for one in items)
+        found = (check_object(one, api_version, kind, request.what) for one in items)
         return tuple({**one, "apiVersion": api_version, "kind": kind} for one in found)
 
     def delete(self, thing: Object, *, grace_s: int | None = None, unchanged: bool = False) -> None:
@@ -259,7 +259,7 @@ class Cluster:
 
     def _object(self, request: Request) -> Object:
         found = self._read(request)
-        return check_object(found, str(found.get("kind")), request.what)
+        return check_object(found, str(found.get("apiVersion")), str(found.get("kind")), request.what)
 
     def _read(self, request: Request) -> Object:
         return self._connection.send(request).read_object(request.what)

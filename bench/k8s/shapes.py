@@ -130,8 +130,8 @@ _WEBHOOKS: Final[Mapping[str, Any]] = {
         }
     ]
 }
-_SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "Pod": {
+_SHAPES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+    ("", "Pod"): {
         "spec!": _POD_SPEC,
         "status": {
             "phase": _is_text,
@@ -142,7 +142,7 @@ _SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
             "initContainerStatuses": _STATUSES,
         },
     },
-    "Node": {
+    ("", "Node"): {
         "spec": {"taints": [{"key!": _is_text, "effect!": _is_text, "value": _is_text}], "unschedulable": _is_truth},
         "status!": {
             "allocatable!": {"cpu!": _is_quantity, "memory!": _is_quantity, "pods!": _is_quantity},
@@ -152,9 +152,11 @@ _SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
             "images": [{"names": [_is_text]}],
         },
     },
-    "Namespace": {"spec": {"finalizers": [_is_text]}, "status": {"conditions": _CONDITIONS}},
-    "Lease": {"spec": {"holderIdentity": _is_text, "acquireTime": _is_text, "renewTime": _is_text}},
-    "Event": {
+    ("", "Namespace"): {"spec": {"finalizers": [_is_text]}, "status": {"conditions": _CONDITIONS}},
+    ("coordination.k8s.io", "Lease"): {
+        "spec": {"holderIdentity": _is_text, "acquireTime": _is_text, "renewTime": _is_text}
+    },
+    ("", "Event"): {
         "type": _is_text,
         "reason": _is_text,
         "message": _is_text,
@@ -162,25 +164,33 @@ _SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "eventTime": _is_text,
         "involvedObject!": {"kind": _is_text, "name": _is_text},
     },
-    **dict.fromkeys(("Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "Job"), _WORKLOAD),
-    "CustomResourceDefinition": {
+    **{("apps", kind): _WORKLOAD for kind in ("Deployment", "DaemonSet", "StatefulSet", "ReplicaSet")},
+    ("batch", "Job"): _WORKLOAD,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): {
         "spec!": {"group!": _is_text, "names!": {"kind!": _is_text, "plural": _is_text}, "scope": _is_text},
         "status": {"conditions": _CONDITIONS},
     },
-    **dict.fromkeys(("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"), _WEBHOOKS),
-    "APIService": {"spec!": {"service": _SERVICE_OF}, "status": {"conditions": _CONDITIONS}},
-    "EndpointSlice": {"endpoints": [{"conditions": {"ready": _is_truth}}]},
-    "PersistentVolume": {"spec": {"claimRef": {"namespace": _is_text, "name": _is_text}}},
-    "ConfigMap": {"data": {"*": _is_text}},
-    "Secret": {"data": {"*": _is_text}, "type": _is_text},
+    **{
+        ("admissionregistration.k8s.io", f"{hook}WebhookConfiguration"): _WEBHOOKS
+        for hook in ("Mutating", "Validating")
+    },
+    ("apiregistration.k8s.io", "APIService"): {
+        "spec!": {"service": _SERVICE_OF},
+        "status": {"conditions": _CONDITIONS},
+    },
+    ("discovery.k8s.io", "EndpointSlice"): {"endpoints": [{"conditions": {"ready": _is_truth}}]},
+    ("", "PersistentVolume"): {"spec": {"claimRef": {"namespace": _is_text, "name": _is_text}}},
+    ("", "ConfigMap"): {"data": {"*": _is_text}},
+    ("", "Secret"): {"data": {"*": _is_text}, "type": _is_text},
 }
 _REVIEW: Final[Shape] = {"status!": {"allowed!": _is_truth}}
 
 
-def check_object(thing: Object, kind: str, what: str) -> Object:
+def check_object(thing: Object, api_version: str, kind: str, what: str) -> Object:
     """Return an object of a kind, as it was answered to the request `what`, without its nulls. Raises BadAnswerError
     where it has not the shape of that kind."""
-    return _check(thing, {"metadata!": _METADATA, **_SHAPES.get(kind, {})}, f"{what}: {kind}")
+    group = api_version.rpartition("/")[0]  # a kind of another group may have the same name
+    return _check(thing, {"metadata!": _METADATA, **_SHAPES.get((group, kind), {})}, f"{what}: {kind}")
 
 
 def check_review(thing: Object, what: str) -> Object:
