@@ -13,5 +13,5 @@ class Visitor(FastHttpUser):
     @task
     def say(self):
         with self.client.post("/echo", json={"said": "hello"}, catch_response=True) as response:
-            if response.status_code != 202 or "hello" not in response.text:
-                response.failure(f"the backend answered {response.status_code}")
+            if "hello" not in response.text:
+                response.failure(f"no echo from the backend: {response.text[:80]}")
