@@ -76,7 +76,8 @@ def nightly(
         click.echo(f"removed {removed}")
     if pages is not None:
         publish_reports(sorted(list_runs(output)), pages)
-        codes.append(_attempt(history, {"path": path, "page": str(pages / "index.html")}))
+        if path.is_file():  # else no night has got as far as the gate
+            codes.append(_attempt(history, {"path": path, "page": str(pages / "index.html")}))
     _exit(next(filter(None, codes), 0))
 
 
