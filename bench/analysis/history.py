@@ -136,7 +136,7 @@ def list_new_conditions(before: HistoryLine, night: HistoryLine) -> tuple[str, .
 
 
 def list_new_versions(before: HistoryLine, night: HistoryLine) -> tuple[str, ...]:
-    """List the versions that differ between two nights, of those that both recorded: `istio: 1.27.0 / 1.28.0`."""
+    """List the versions that differ between two nights, of those that both recorded: `envoy: 1.39.0 / 1.40.0`."""
     shared = before.versions.keys() & night.versions.keys()
     return tuple(_format_changes(before.versions, {name: night.versions[name] for name in sorted(shared)}))
 

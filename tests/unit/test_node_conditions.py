@@ -105,7 +105,7 @@ def test_deployment_reports_nodes_of_its_pods(
     )
     deployed = ClusterDeployment(
         cluster=fake.cluster,
-        owner=SimpleNamespace(mine=lambda: "meshbench.dev/run-id=r", note_stage=lambda _: None),  # type: ignore[arg-type]
+        owner=SimpleNamespace(run_id="r", mine=lambda: "meshbench.dev/run-id=r", note_stage=lambda _: None),  # type: ignore[arg-type]
         watch=CancelToken(),
         manifests=manifests,  # type: ignore[arg-type]
         absent=(),

@@ -133,7 +133,7 @@ def test_cluster_run_reads_each_manifest_once(
     with (
         closing(Journal(tmp_path / "journal.jsonl")) as journal,
         cluster_target.open_target(
-            FakeCluster().cluster,
+            FakeCluster(meshes=frozenset({istio.NAMESPACE, kuma.NAMESPACE})).cluster,
             there,
             run=run.record,
             resolved=resolved,
