@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.check_result import CheckResult
+from bench.errors import reject_malformed
 from bench.k8s.client import Cluster, Object, Ref
 from bench.k8s.kubeconfig import credentials_folder, describe_cluster, open_cluster
 from bench.meshes.resolved import ResolvedScenario
@@ -50,22 +51,25 @@ _PAIRED_SERVICES = (
 
 def cluster_environment(version: str, nodes: Sequence[Object], uid: str, *, load_image: str) -> Environment:
     """Return the environment record of a run on a cluster. `load_image` is Locust's; `uid` is that of the namespace
-    kube-system, which a cluster keeps."""
+    kube-system, which a cluster keeps. Raises BadAnswerError for nodes without CPUs, or with more than there are."""
     infos = [node["status"]["nodeInfo"] for node in nodes]
-    return Environment(
-        meshbench=__version__,
-        python=platform.python_version(),
-        locust=load_image,
-        envoy="of the mesh's images",
-        os=_join_distinct(info["osImage"] for info in infos),
-        kernel=_join_distinct(info["kernelVersion"] for info in infos),
-        machine=_join_distinct(info["architecture"] for info in infos),
-        cpu_model=_join_distinct(node["metadata"].get("labels", {}).get(_INSTANCE_TYPE, "unknown") for node in nodes),
-        cpus=round(sum(parse_quantity(node["status"]["capacity"]["cpu"]) for node in nodes)),
-        memory_bytes=round(sum(parse_quantity(node["status"]["capacity"]["memory"]) for node in nodes)),
-        address_host=hashlib.sha256(f"meshbench {uid}".encode()).hexdigest()[:12],
-        cluster=f"Kubernetes {version}, {len(nodes)} node{'s' if len(nodes) > 1 else ''}",
-    )
+    with reject_malformed(f"the API server, about its {len(nodes)} nodes"):
+        return Environment(
+            meshbench=__version__,
+            python=platform.python_version(),
+            locust=load_image,
+            envoy="of the mesh's images",
+            os=_join_distinct(info["osImage"] for info in infos),
+            kernel=_join_distinct(info["kernelVersion"] for info in infos),
+            machine=_join_distinct(info["architecture"] for info in infos),
+            cpu_model=_join_distinct(
+                node["metadata"].get("labels", {}).get(_INSTANCE_TYPE, "unknown") for node in nodes
+            ),
+            cpus=round(sum(parse_quantity(str(node["status"]["capacity"]["cpu"])) for node in nodes)),
+            memory_bytes=round(sum(parse_quantity(str(node["status"]["capacity"]["memory"])) for node in nodes)),
+            address_host=hashlib.sha256(f"meshbench {uid}".encode()).hexdigest()[:12],
+            cluster=f"Kubernetes {version}, {len(nodes)} node{'s' if len(nodes) > 1 else ''}",
+        )
 
 
 def target_record(
