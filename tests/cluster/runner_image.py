@@ -22,7 +22,12 @@ def build_runner() -> None:
     subprocess.run(
         [
             *(str(MESHLAB), "image", "build", RUNNER, "--pip", *_list_pinned(ROOT / "requirements.lock"), str(wheel)),
-            *("--copy", f"{home() / 'cli' / 'istioctl'}:/usr/local/bin/istioctl", "--entrypoint", '["meshbench"]'),
+            *(
+                "--copy",
+                f"{(home() / 'cli' / 'istioctl').resolve()}:/usr/local/bin/istioctl",
+                "--entrypoint",
+                '["meshbench"]',
+            ),
             *("--user", "1000", "--env", "HOME=/tmp"),
         ],
         check=True,
