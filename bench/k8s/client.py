@@ -128,10 +128,28 @@ class Cluster:
 
     def create(self, thing: Object) -> Object:
         """Create an object. Raises ClusterError of the kind CONFLICT where it exists, which it also does where an
-        earlier request created it, whose answer was lost."""
+        earlier request created it, whose answer was lost.
+
+        An account that may create objects of certain names only is not allowed to POST, which has the name in its body:
+        for it the object is applied to the path with its name, where there was none.
+        """
+        path = self._path(replace(ref_of(thing), name=""))
+        try:
+            return self._object(Request(f"creating {ref_of(thing)}", "POST", path, (*_MANAGER, *_STRICT), body=thing))
+        except ClusterError as error:
+            if error.kind is not ErrorKind.FORBIDDEN:
+                raise
+            forbidden = error
+        try:
+            return self._apply_new(thing)
+        except ClusterError as error:
+            raise forbidden if error.kind is ErrorKind.FORBIDDEN else error from None
+
+    def _apply_new(self, thing: Object) -> Object:
         ref = ref_of(thing)
-        path = self._path(replace(ref, name=""))
-        return self._object(Request(f"creating {ref}", "POST", path, (*_MANAGER, *_STRICT), body=thing))
+        if self.get(ref) is not None:
+            raise ClusterError(f"creating {ref}: it exists already", kind=ErrorKind.CONFLICT)
+        return self._object(self._apply_request(thing, _STRICT))
 
     def change(self, existing: Object, thing: Object) -> Object:
         """Make an object that was read what `thing` describes; labels and annotations of others stay. Raises

@@ -28,7 +28,8 @@ def test_interrupted_run_resumes_and_excludes_others(
     sent = SentSignal(signal.SIGINT, lambda started: started.line("delete-done", kind="Namespace"))
     first, second = (f"0{number}-{configuration['name']}-{number}" for number in (1, 2))
     mesh = MESH if configuration is ISTIO else ()
-    cut = run_job(tmp_path, *mesh, scenario=[configuration], repeats=2, during=sent)
+    load = {"duration": "10s"}  # long enough for the commands that are refused meanwhile
+    cut = run_job(tmp_path, *mesh, scenario=[configuration], repeats=2, load=load, during=sent)
     assert (cut.exit_code, cut.record["status"]) == (130, "interrupted"), cut.output
     assert list_leftovers(cluster) == []
     trials = cut.trials()

@@ -136,6 +136,26 @@ def test_repeated_creation_ends_in_a_conflict(tmp_path: Path) -> None:
     assert fake.seen == ["POST /api/v1/namespaces/shop/pods?fieldManager=meshbench&fieldValidation=Strict"] * 2
 
 
+def test_account_for_certain_names_creates_what_was_not_there(tmp_path: Path) -> None:
+    """Its rights have names, and a POST has none in its path: the object is applied, without force, where none was."""
+    thing = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "details", "namespace": "shop"}}
+    denied = (403, {"message": "you may not"})
+    fake = FakeServer(denied, (404, {"message": "not found"}), (200, THERE))
+    with _cluster(tmp_path, fake) as cluster:
+        assert cluster.create(thing) == THERE
+    assert [one.partition("?")[0] for one in fake.seen] == [
+        "POST /api/v1/namespaces/shop/pods",
+        "GET /api/v1/namespaces/shop/pods/details",
+        "PATCH /api/v1/namespaces/shop/pods/details",
+    ]
+    assert "force" not in fake.seen[2]
+    for answers, kind in (((denied, denied), ErrorKind.FORBIDDEN), ((denied, (200, THERE)), ErrorKind.CONFLICT)):
+        with _cluster(tmp_path, FakeServer(*answers)) as cluster, pytest.raises(ClusterError) as refused:
+            cluster.create(thing)
+        assert refused.value.kind is kind
+        assert str(refused.value).startswith("creating Pod shop/details: ")
+
+
 def test_unreachable_server_is_named(tmp_path: Path) -> None:
     """The message has the server's address and the system's reason."""
     _write(tmp_path / "config", "http://127.0.0.1:1", "first")
