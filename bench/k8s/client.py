@@ -142,8 +142,10 @@ class Cluster:
             forbidden = error
         try:
             return self._apply_new(thing)
-        except ClusterError as error:
-            raise forbidden if error.kind is ErrorKind.FORBIDDEN else error from None
+        except ClusterError as failed:
+            if failed.kind is ErrorKind.FORBIDDEN:
+                raise forbidden from None
+            raise
 
     def _apply_new(self, thing: Object) -> Object:
         ref = ref_of(thing)
