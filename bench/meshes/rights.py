@@ -1,6 +1,6 @@
 """Define what a run has to be allowed to do on a cluster, and make such needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +45,13 @@ def make_needs(
 ) -> Iterator[Need]:
     """Yield one need for each resource."""
     return (Need(verbs, group, resource, purpose, names) for resource in resources)
+
+
+def list_kinds(resources: Mapping[str, Sequence[str]]) -> Iterator[Need]:
+    """Yield the needs to list all objects of a mesh's kinds, by API group: a kind that a run has made is deleted only
+    where no other program has objects of it."""
+    for group, names in resources.items():
+        yield from make_needs(("list",), group, names, "objects of others, before the mesh's kinds are deleted")
 
 
 def own_rights(*, cluster_roles: tuple[str, ...], roles: tuple[str, ...]) -> Iterator[Need]:

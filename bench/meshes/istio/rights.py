@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from bench.meshes.rights import KEEP, Rights, make_needs, own_cluster_rights, own_rights
+from bench.meshes.rights import KEEP, Rights, list_kinds, make_needs, own_cluster_rights, own_rights
 
 _ROLES: Final = (
     "istio-reader-clusterrole-istio-system",
@@ -11,6 +11,15 @@ _ROLES: Final = (
     "istiod-gateway-controller-istio-system",
 )
 _POLICIES: Final = ("authorizationpolicies", "peerauthentications", "requestauthentications")
+_KINDS: Final = {
+    "extensions.istio.io": ("trafficextensions", "wasmplugins"),
+    "networking.istio.io": (
+        "destinationrules", "envoyfilters", "gateways", "proxyconfigs", "serviceentries", "sidecars",
+        "virtualservices", "workloadentries", "workloadgroups",
+    ),
+    "security.istio.io": _POLICIES,
+    "telemetry.istio.io": ("telemetries",),
+}  # fmt: skip
 _END: Final = re.compile(r"(-istio-system)?$")  # where a revision stands in such a name
 
 
@@ -29,6 +38,7 @@ def rights(revision: str = "") -> Rights:
                 ("gatewayclasses",),
                 "what istiod makes where there is the Gateway API",
             ),
+            *list_kinds(_KINDS),
         ),
         plugin=(
             *own_cluster_rights(

@@ -2,9 +2,21 @@
 
 from typing import Final
 
-from bench.meshes.rights import KEEP, OWN, READ, Rights, make_needs, own_cluster_rights, own_rights
+from bench.meshes.rights import KEEP, OWN, READ, Rights, list_kinds, make_needs, own_cluster_rights, own_rights
 
 _GROUP: Final = "kuma.io"
+_KINDS: Final = (
+    "circuitbreakers", "containerpatches", "dataplaneinsights", "dataplanes", "externalservices",
+    "faultinjections", "healthchecks", "hostnamegenerators", "meshaccesslogs", "meshcircuitbreakers", "meshes",
+    "meshexternalservices", "meshfaultinjections", "meshgatewayconfigs", "meshgatewayinstances",
+    "meshgatewayroutes", "meshgateways", "meshhealthchecks", "meshhttproutes", "meshidentities", "meshinsights",
+    "meshloadbalancingstrategies", "meshmetrics", "meshmultizoneservices", "meshopentelemetrybackends",
+    "meshpassthroughs", "meshproxypatches", "meshratelimits", "meshretries", "meshservices", "meshtcproutes",
+    "meshtimeouts", "meshtlses", "meshtraces", "meshtrafficpermissions", "meshtrusts", "meshzoneaddresses",
+    "proxytemplates", "ratelimits", "retries", "serviceinsights", "timeouts", "trafficlogs",
+    "trafficpermissions", "trafficroutes", "traffictraces", "virtualoutbounds", "workloads", "zoneegresses",
+    "zoneegressinsights", "zoneingresses", "zoneingressinsights", "zoneinsights", "zones",
+)  # fmt: skip
 _RIGHTS: Final = Rights(
     run=(
         *make_needs(KEEP, _GROUP, ("meshes", "meshidentities"), "the mesh and its identities"),
@@ -28,6 +40,7 @@ _RIGHTS: Final = Rights(
             ("meshinsights", "serviceinsights", "zoneinsights", "zones"),
             "what Kuma's control plane makes for the cluster",
         ),
+        *list_kinds({_GROUP: _KINDS}),
         *make_needs(OWN, "", ("secrets",), "the certificate of Kuma's webhooks", names=("kuma-tls-cert",)),
     ),
     plugin=tuple(
