@@ -36,7 +36,7 @@ def shared_output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _leave_nothing(output: Path) -> None:
-    left = {run: command.find_leftovers(run) for run in output.glob("*/") if command.find_leftovers(run)}
+    left = {run: command.find_leftovers(run) for run in output.glob("[!.]*/") if command.find_leftovers(run)}
     if left:
         command.clean_up(output)
     assert not left

@@ -33,7 +33,7 @@ def run_design(folder: Path, design: str, **load: object) -> StoredRun:
     finished = command.run("run", "--scenario", scenario, output=folder / "results")
     assert finished.code in MEASURED, finished.output
     assert "block 2 of 2: " in finished.err
-    return read_run(next((folder / "results").glob("*/")))
+    return read_run(next((folder / "results").glob("[!.]*/")))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_busy_duet_goes_on_interleaved(output: Path) -> None:
     )
     finished = command.run("run", "--scenario", scenario, output=output)
     assert finished.code in MEASURED, finished.output
-    run = read_run(next(output.glob("*/")))
+    run = read_run(next(output.glob("[!.]*/")))
     assert (run.record.scenario.design, run.record.plan.design) == ("interleaved", "interleaved")
     (remark,) = run.record.remarks
     assert remark.detail.startswith("interleaved in place of duet: the duet used ")

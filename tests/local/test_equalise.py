@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     short = ("--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", *asked, *short, output=folder / "results")
     assert finished.code in MEASURED, finished.output
-    return read_run(next((folder / "results").glob("*/")))
+    return read_run(next((folder / "results").glob("[!.]*/")))
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ configurations:
 def measured(output: Path, *args: str) -> StoredRun:
     finished = command.run("run", *args, output=output)
     assert finished.code in MEASURED, finished.output
-    return read_run(next(output.glob("*/")))
+    return read_run(next(output.glob("[!.]*/")))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     short = ("--repeats", "1", "--users", "4", "--warmup", "0s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", "--scenario", "kuma-policies", *short, output=output)
     assert finished.code in MEASURED, finished.output
-    return read_run(next(output.glob("*/")))
+    return read_run(next(output.glob("[!.]*/")))
 
 
 def trial_of(run: StoredRun, configuration: str) -> StoredTrial:

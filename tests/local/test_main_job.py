@@ -28,7 +28,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     finished = command.run("run", "--scenario", "smoke", output=output)
     assert finished.code in MEASURED, finished.output
     assert "Report: " in finished.out
-    return read_run(next(output.glob("*/")))
+    return read_run(next(output.glob("[!.]*/")))
 
 
 def test_every_planned_trial_is_stored(smoke: StoredRun) -> None:
@@ -123,7 +123,7 @@ def test_open_loop_keeps_its_rate_and_intended_starts(tmp_path: Path) -> None:
     )
     finished = command.run("run", "--scenario", scenario, output=tmp_path / "results")
     assert finished.code in MEASURED, finished.output
-    (trial,) = read_run(next((tmp_path / "results").glob("*/"))).trials
+    (trial,) = read_run(next((tmp_path / "results").glob("[!.]*/"))).trials
     counted = trial.samples().counted(trial.record.windows)
     expected = 30 * 5
     assert abs(len(counted) - expected) < 5 * math.sqrt(expected)
@@ -136,7 +136,7 @@ def test_throughput_saturates_in_the_users_sweep(tmp_path: Path) -> None:
     short = ("--repeats", "1", "--duration", "3s", "--warmup", "0s", *command.ONCE)
     finished = command.run("run", "--scenario", "users-sweep", *short, output=tmp_path / "results")
     assert finished.code in MEASURED, finished.output
-    folder = next((tmp_path / "results").glob("*/"))
+    folder = next((tmp_path / "results").glob("[!.]*/"))
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     rps = {side["users"]: side["repeats"][0]["rps"] for side in summary["configurations"].values()}
     assert sorted(rps) == [10, 20, 100, 200, 500]

@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     short = ("--repeats", "1", "--users", "4", "--warmup", "1s", "--duration", "2s", *command.ONCE)
     finished = command.run("run", "--scenario", "deployment-strategy", *short, output=output)
     assert finished.code in MEASURED, finished.output
-    return read_run(next(output.glob("*/")))
+    return read_run(next(output.glob("[!.]*/")))
 
 
 def evidence_of(run: StoredRun, name: str) -> dict[str, dict[str, str]]:

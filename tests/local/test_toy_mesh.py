@@ -37,7 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     output = folder / "results"
     finished = command.run("run", "--scenario", folder / "toy.yaml", output=output, driver=ADD)
     assert finished.code in (0, 5), finished.output
-    return read_run(next(output.glob("*/")))
+    return read_run(next(output.glob("[!.]*/")))
 
 
 def test_proofs_of_a_mesh_without_envoy_hold(toy: StoredRun) -> None:

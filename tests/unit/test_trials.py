@@ -153,7 +153,7 @@ def outcome_of(stored: StoredTrial, *, refused: bool = False, zero_ns: int = 0) 
 
 
 def kept(output: Path) -> StoredTrial:
-    (trial,) = read_run(next(output.glob("*/"))).trials
+    (trial,) = read_run(next(output.glob("[!.]*/"))).trials
     return trial
 
 
@@ -199,7 +199,7 @@ def test_failed_proof_prevents_the_load(
     """A failed proof ends the run, and so does a missing page that no policy forbids."""
     with pytest.raises(ProofError, match=f"no load was sent:\n  {seen.name}, {seen.subject}: expected"):
         run_with(policed if policies else made, tmp_path / "run", seen_before=seen)
-    assert not read_run(next((tmp_path / "run").glob("*/"))).trials
+    assert not read_run(next((tmp_path / "run").glob("[!.]*/"))).trials
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def block_of(run: StoredRun, *, late_ns: int = 0, **seen: Any) -> FakePlace:
 def test_block_is_stored_as_trials(duet: StoredRun, tmp_path: Path, late_ns: int, reasons: list[str]) -> None:
     """Every trial of a block has its own folder, the design, and the proof that all windows overlap."""
     run_on(duet, tmp_path / "run", block_of(duet, late_ns=late_ns))
-    trials = read_run(next((tmp_path / "run").glob("*/"))).trials
+    trials = read_run(next((tmp_path / "run").glob("[!.]*/"))).trials
     assert [one.record.trial for one in trials] == [one.folder for one in duet.record.plan.units[0]]
     for trial in trials:
         assert trial.record.design == "duet"
@@ -233,11 +233,11 @@ def test_failed_removal_of_a_block_keeps_all_trials(duet: StoredRun, tmp_path: P
     """What was measured is stored, whatever the removal does."""
     with pytest.raises(ClusterError, match="no answer"):
         run_on(duet, tmp_path / "run", block_of(duet, remove_error=GONE))
-    assert len(read_run(next((tmp_path / "run").glob("*/"))).trials) == 3
+    assert len(read_run(next((tmp_path / "run").glob("[!.]*/"))).trials) == 3
 
 
 def test_failed_proof_of_one_prevents_all_loads(duet: StoredRun, tmp_path: Path) -> None:
     """No configuration of a block is loaded when one of them is not what its name says."""
     with pytest.raises(ProofError, match="no load was sent"):
         run_on(duet, tmp_path / "run", block_of(duet, seen_before=NO_SIDECAR))
-    assert not read_run(next((tmp_path / "run").glob("*/"))).trials
+    assert not read_run(next((tmp_path / "run").glob("[!.]*/"))).trials
