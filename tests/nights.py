@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.analysis.history import History, HistoryLine, hash_conditions
+from bench.cli.main import main
 
 LAST = datetime(2026, 11, 29, 3, 17, tzinfo=UTC)
 CONDITIONS = {"cpus": "8", "kernel": "6.1.0", "address_host": "a1b2", "cluster": "Kubernetes v1.31.2, 3 nodes"}
@@ -63,3 +65,12 @@ def make_history(
             fields = {"scenario": scenario, "configuration": configuration, **known}
             lines.append(make_night(at, values.tolist(), reference.tolist(), **fields))
     return History(tuple(lines))
+
+
+def call(*words: str | Path) -> int:
+    """Run a command in this process, and return its exit code."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

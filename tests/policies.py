@@ -13,7 +13,7 @@ from bench.meshes.kuma.policy_model import KumaPolicies
 from bench.meshes.protocols import Policies
 from bench.meshes.resolved import ResolvedScenario, resolve_file
 
-_SCENARIO = """\
+SCENARIO = """\
 name: own
 title: Own policies
 load: {users: 5, warmup: 5s, duration: 20s}
@@ -64,5 +64,5 @@ def resolve_policies(folder: Path, text: str, mesh: str = "istio") -> ResolvedSc
     (folder / "policies").mkdir()
     (folder / "policies/a.yaml").write_text(text, "utf-8")
     scenario = folder / "own.yaml"
-    scenario.write_text(_SCENARIO.replace("MESH", mesh), "utf-8")
+    scenario.write_text(SCENARIO.replace("MESH", mesh), "utf-8")
     return resolve_file(scenario)

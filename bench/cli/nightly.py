@@ -8,7 +8,7 @@ import click
 
 from bench.cli.cleanup import cleanup
 from bench.cli.options import Duration, GivenPath, cluster_options, output_option, scenario_options
-from bench.cli.regression import gate, history
+from bench.cli.regression import gate, history, history_option, junit_option, summary_option
 from bench.cli.run import run
 from bench.errors import InputError, MeshbenchError, StoreError, exit_code_of, format_error
 
@@ -18,27 +18,15 @@ from bench.errors import InputError, MeshbenchError, StoreError, exit_code_of, f
 @output_option
 @cluster_options
 @click.option("--timeout", type=Duration(), metavar="75min", help="Time limit of the run, without the cleanups.")
-@click.option(
-    "--history",
-    "path",
-    type=GivenPath(),
-    required=True,
-    metavar="FILE",
-    help="History to judge by; the night is added.",
-)
+@history_option
 @click.option(
     "--pages",
     type=GivenPath(),
     metavar="FOLDER",
     help="Write the history as a page, and a copy of each kept report.",
 )
-@click.option(
-    "--summary",
-    type=GivenPath(),
-    metavar="FILE",
-    help="Append the decisions, as Markdown, to this file.",
-)
-@click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
+@summary_option
+@junit_option
 @click.option(
     "--keep-runs", type=click.IntRange(1), metavar="N", help="Remove all but the N newest runs below --output."
 )

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from bench.analysis.history import History
 
 
-@click.command()
-@click.argument("folder", metavar="RUN", type=GivenPath())
-@click.option(
+history_option = click.option(
     "--history",
     "path",
     type=GivenPath(),
@@ -25,9 +23,16 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="History to judge by; the run is added.",
 )
+junit_option = click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
+summary_option = click.option("--summary", type=GivenPath(), metavar="FILE", help="Append the Markdown to this file.")
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=GivenPath())
+@history_option
 @click.option("--accept", "accepted", metavar="REASON", default="", help="Start a new baseline with this run.")
-@click.option("--junit", type=GivenPath(), metavar="FILE", help="Write a test case per contrast.")
-@click.option("--summary", type=GivenPath(), metavar="FILE", help="Append the Markdown to this file.")
+@junit_option
+@summary_option
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON.")
 def gate(*, folder: Path, path: Path, accepted: str, junit: Path | None, summary: Path | None, as_json: bool) -> None:
     """Compare a nightly run with the nights before it. Exit 6 when two in a row were slower than chance allows."""

@@ -18,17 +18,7 @@ from bench.meshes.resolved import resolve_file
 from bench.system.processes import Ran
 from tests.fuzz.edge import Case, Cases, Edge, Read
 from tests.fuzz.mutations import mutate, mutate_bytes
-
-_SCENARIO: Final = """\
-name: own
-title: Own policies
-load: {users: 5, warmup: 5s, duration: 20s}
-repeats: 1
-reference: baseline
-configurations:
-  - {name: baseline, mesh: none}
-  - {name: own, mesh: MESH, manifests: [policies]}
-"""
+from tests.policies import SCENARIO
 
 
 def _mutate_yaml(text: str) -> st.SearchStrategy[bytes]:
@@ -64,7 +54,7 @@ def _prepare_manifests(folder: Path) -> tuple[Cases, Read]:
     def read(case: Case) -> None:
         mesh, content = case
         (folder / "policies" / "a.yaml").write_bytes(content)
-        (folder / "own.yaml").write_text(_SCENARIO.replace("MESH", mesh), "utf-8")
+        (folder / "own.yaml").write_text(SCENARIO.replace("MESH", mesh), "utf-8")
         find_obstacles(resolve_file(folder / "own.yaml"))
 
     return st.sampled_from(texts).flatmap(lambda one: st.tuples(st.just(one[0]), _mutate_yaml(one[1]))), read

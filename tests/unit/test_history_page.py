@@ -7,22 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.history import History, append_lines
-from bench.cli.main import main
 from bench.report.history_page import find_overdue, format_last_success, render_history
 from bench.report.nights import make_series
-from tests.nights import CONDITIONS, LAST, make_history
+from tests.nights import CONDITIONS, LAST, call, make_history
 
 LATER = LAST + timedelta(hours=5)
 VERSIONS = {0: {"versions": {"istio": "1.27.0"}}, 25: {"versions": {"istio": "1.28.0"}}}
 SLOWER = make_history(40, slower_from={25: math.log(1.3)}, changes=VERSIONS)
-
-
-def call(*words: str | Path) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_change_of_level_names_the_version_of_that_night() -> None:

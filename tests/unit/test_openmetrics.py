@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.history import History, append_lines
-from bench.cli.main import main
 from bench.errors import InputError
 from bench.report.openmetrics import METRICS, format_openmetrics, push
 from bench.units import parse_duration
-from tests.nights import LAST, make_history
+from tests.nights import LAST, call, make_history
 
 LINE = re.compile(r'(meshbench_\w+)\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (\S+)(?: (\S+))?')
 
@@ -102,14 +101,6 @@ def test_refuses_what_is_no_url(url: str) -> None:
     with pytest.raises(InputError, match=r"--pushgateway: .*http://HOST:9091") as caught:
         push(make_history(1), url)
     assert "secret" not in str(caught.value)
-
-
-def call(*words: str | Path) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

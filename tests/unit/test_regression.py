@@ -25,11 +25,11 @@ from bench.analysis.regression import (
     decide,
     find_error,
 )
-from bench.cli.main import main
 from bench.report.gate import format_markdown, format_reason, write_junit
 from bench.results.store import StoredRun
 from tests.benchmarks import gate
 from tests.factory import ENVIRONMENT, STARTED_AT, make_run
+from tests.nights import call
 from tests.unit.test_history import SHORT, TWO, changed, line
 
 QUIET = (0.00, 0.03, -0.03, 0.02, -0.02, 0.01, -0.01, 0.00)
@@ -348,14 +348,6 @@ def remember(history: Path, like: StoredRun) -> None:
             for n, shift in enumerate(QUIET)
         ],
     )
-
-
-def call(*words: str | Path) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_run_without_history_is_only_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
