@@ -42,7 +42,6 @@ socketserver.ThreadingTCPServer(("", 8080), Echo).serve_forever()
 # Answers its first request only by a file that records it, and each later one normally.
 LATE = """
 import http.server, pathlib
-from tests.cluster.job import delete_named
 class Late(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = pathlib.Path("asked")
@@ -329,7 +328,7 @@ def test_forward_survives_a_closed_port(cluster: Cluster, namespace: str) -> Non
         assert _echoed(port, b"") == b""
         with ThreadPoolExecutor(1) as pool:
             pool.submit(_run_for_a_while, cluster, namespace, serve)
-            assert wait_until(lambda: _answers(port), timeout_s=20, watch=CancelToken(), poll_s=0.2)
+            assert wait_until(lambda: _answers(port), timeout_s=60, watch=CancelToken(), poll_s=0.2)
 
 
 def _answers(port: int) -> bool:
@@ -359,14 +358,14 @@ def test_page_is_retried_when_the_connection_breaks(
         page = pool.submit(fetch_page, beyond, POD, 8082, namespace=namespace, path="/", who="it")
         _until_there(cluster, namespace, "asked")
         link.cut()
-        assert page.result(timeout=20) == "later"
+        assert page.result(timeout=60) == "later"
 
 
 def _until_there(cluster: Cluster, namespace: str, name: str) -> None:
     def is_there() -> bool:
         return cluster.exec(POD, ["test", "-e", name], namespace=namespace, container=CONTAINER).exit_code == 0
 
-    assert wait_until(is_there, timeout_s=20, watch=CancelToken(), poll_s=0.2), name
+    assert wait_until(is_there, timeout_s=60, watch=CancelToken(), poll_s=0.2), name
 
 
 def test_local_port_in_use_is_an_error(cluster: Cluster, namespace: str) -> None:

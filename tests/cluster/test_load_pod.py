@@ -102,7 +102,6 @@ class Helped(FastHttpUser):
 # A keeper whose shell does not run the requested commands, and responds as `fetch` expects.
 HOSTILE = """
 import pathlib, sys, time
-from tests.cluster.job import delete_named
 shell = pathlib.Path("/load/bin/sh")
 shell.parent.mkdir()
 answer = b"samples.bin 1\\nX../../outside 3\\nssh"

@@ -33,7 +33,7 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(output:
         _strict(folder, "closed", without=".*-viewer|productpage-login"),
         _strict(folder, "partly", without="ratings-viewer"),
     ]
-    scenario = command.write_scenario(folder, [command.BASELINE, *strict], load={"duration": "60s"})
+    scenario = command.write_scenario(folder, [command.BASELINE, *strict], load={"duration": "30s"})
     finished = command.run("run", "--scenario", scenario, output=output, timing={"local_ready_s": 5.0})
     assert finished.code == 5, finished.output
     trials = {path.name.split("-")[1]: path for path in (command.find_only_run(output) / "trials").iterdir()}
@@ -44,7 +44,7 @@ def test_policies_that_deny_the_page_invalidate_only_their_configuration(output:
     assert "status 200" in read_reasons(records["partly"])[0]
     for name in ("closed", "partly"):
         assert any("the load was ended early" in warning for warning in read_reasons(records[name], "warning"))
-        assert 10 < records[name]["windows"][0]["end_ns"] / 1e9 < 60
+        assert 10 < records[name]["windows"][0]["end_ns"] / 1e9 < 30
     [page] = [fact for fact in _evidence_before(trials["partly"]) if fact["name"] == "page"]
     assert "page says: " in page["seen"]
     assert "all-failed" not in codes["baseline"], finished.output

@@ -130,7 +130,7 @@ def test_open_loop_keeps_its_rate_and_intended_starts(tmp_path: Path) -> None:
     assert (counted.intended_ns <= counted.started_ns).all()
 
 
-@pytest.mark.measures
+@pytest.mark.soak("scenarios")
 def test_throughput_saturates_in_the_users_sweep(tmp_path: Path) -> None:
     """The study's sweep completes and shows saturation: 25 times the users do not give 25 times the pages."""
     short = ("--repeats", "1", "--duration", "3s", "--warmup", "0s", *command.ONCE)

@@ -15,10 +15,18 @@ pytestmark = pytest.mark.slow
 MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 # Each of these has its own test module.
 ELSEWHERE = {"smoke", "users-sweep", "kuma-policies", "gateway", "deployment-strategy"}
+# Their configurations are also those of tests that run always: the main job, and proxies with equal settings.
+RARELY = {"istio-policies", "istio-vs-kuma", "istio-vs-kuma-equalised"}
 SHORT = ("--repeats", "1", "--warmup", "0s", "--duration", "1s", *command.ONCE)
 
 
-@pytest.mark.parametrize("name", sorted({*list_shipped_scenarios()} - ELSEWHERE))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.soak("scenarios")] if name in RARELY else [])
+        for name in sorted({*list_shipped_scenarios()} - ELSEWHERE)
+    ],
+)
 def test_shipped_scenario_runs_and_is_proven(name: str, output: Path) -> None:
     """Every configuration is deployed, proven before and after its load, compared as planned, and reported."""
     finished = command.run("run", "--scenario", name, *SHORT, output=output)
