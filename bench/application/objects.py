@@ -231,9 +231,7 @@ def read_own_objects(definition: ApplicationDefinition, *, read: Read = read_obj
     problems = [problem for one in every if (problem := _find_problem(one))]
     if problems:
         raise InputError(problems)
-    for one in every:
-        if one.value["kind"] == "Secret":
-            _register_values(one.value)
+    register_secrets(every)
     left_out = tuple(found for one in every if (found := find_left_out(one)))
     documents = tuple(one for one in every if find_left_out(one) is None)
     namespaces = definition.namespaces or _list_namespaces(documents)
@@ -251,6 +249,13 @@ def read_own_objects(definition: ApplicationDefinition, *, read: Read = read_obj
     if problems:
         raise InputError(problems)
     return ApplicationObjects(documents, tuple(pods), tuple(services), tuple(namespaces), left_out)
+
+
+def register_secrets(documents: Iterable[Document]) -> None:
+    """Register the values of the Secrets among objects, so that no log or record of a run shows one."""
+    for one in documents:
+        if one.value["kind"] == "Secret":
+            _register_values(one.value)
 
 
 def _register_values(secret: Object) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bench.application.manifests import Read, Untranslated, read_folders, read_manifests
 from bench.application.model import GATEWAY, Application, Workload, read_application
-from bench.application.objects import CLUSTER_SCOPED, TEMPLATES, find_left_out
+from bench.application.objects import CLUSTER_SCOPED, TEMPLATES, find_left_out, register_secrets
 from bench.application.replacements import Replacement, find_own_objects
 from bench.envoy.wire import Mode, Wire
 from bench.errors import InputError, Problem
@@ -532,6 +532,7 @@ def _resolve_configuration(
     if mesh is not None:
         read_rest = partial(_read_converted, read=own.read_rest, convert=mesh.policies.convert)
     manifests = read_manifests(folders, kinds, namespace=home, others=application.spaces, read=read_rest)
+    register_secrets(manifests.documents)
     reading, untranslated = None, manifests.untranslated
     if mesh is not None:
         manifests = separate_supporting(manifests, mesh.policies.is_gateway_part)

@@ -14,7 +14,7 @@ from bench.k8s.client import Cluster
 from bench.results.store import read_run
 from tests.cluster import brought_images
 from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
-from tests.cluster.job import BASELINE, ISTIO, MESH, Job, assert_unchanged, run_job
+from tests.cluster.job import BASELINE, MESH, Job, assert_unchanged, run_job
 from tests.cluster.test_own_application import MEASURED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -25,7 +25,7 @@ POLICIES: Final = {"name": "istio-policies", "mesh": "istio", "manifests": ["pol
 LOAD: Final = {"users": 12, "warmup": "2s", "duration": "8s"}
 
 
-_FEW: Final = 0.01  # a busy machine may miss the policies' timeout once
+_FEW: Final = 0.05  # on a busy machine a few miss the timeout of the policies, or a connection that gunicorn closes
 
 
 def meshbench(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -43,7 +43,7 @@ def bring(folder: Path, name: str) -> None:
 
 
 def measure(cluster: Cluster, folder: Path, name: str, **load: Any) -> Job:
-    """Run what `init` wrote with three configurations at the same time."""
+    """Run what `init` wrote without a mesh, and with policies, at the same time."""
     written = yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8"))
     keys = {
         "application": written["application"],
@@ -52,14 +52,14 @@ def measure(cluster: Cluster, folder: Path, name: str, **load: Any) -> Job:
         "load": {**written["load"], **LOAD, **load},
     }
     with assert_unchanged(cluster):
-        return run_job(folder, *MESH, "--scale-requests", "25%", scenario=[BASELINE, ISTIO, POLICIES], **keys)
+        return run_job(folder, *MESH, "--scale-requests", "25%", scenario=[BASELINE, POLICIES], **keys)
 
 
 def assert_measured(job: Job, requests: set[str]) -> None:
     """Check that every configuration was loaded with these requests, and that its proofs hold."""
     assert job.exit_code in MEASURED, job.output
     trials = read_run(job.folder).trials
-    assert {one.record.configuration for one in trials} == {"baseline", "istio", "istio-policies"}
+    assert {one.record.configuration for one in trials} == {"baseline", "istio-policies"}
     for trial in trials:
         samples = trial.samples()
         assert {samples.names[number] for number in samples.name} == requests

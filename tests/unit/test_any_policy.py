@@ -13,6 +13,7 @@ from bench.files.yaml_source import parse_documents
 from bench.k8s.connection import KindInfo
 from bench.meshes.istio.control_plane import decision_annotations, pod_annotations
 from bench.meshes.rewriting import Namespaces
+from bench.system.redaction import redact
 from bench.targets.cluster.preflight.permissions import OBJECTS, needs_of, needs_of_objects
 from bench.targets.cluster.refusals import format_refused_field
 from bench.targets.cluster.side_by_side import settle_obstacles
@@ -393,3 +394,12 @@ def test_all_sidecars_count_decisions_or_none(text: str, counts: bool, tmp_path:
     assert resolved.counts_decisions is counts
     annotations = {**pod_annotations(), **(decision_annotations() if counts else {})}
     assert ("jwt_authn" in annotations["sidecar.istio.io/statsInclusionRegexps"]) is counts
+
+
+def test_no_log_shows_the_value_of_a_secret_beside_policies(tmp_path: Path) -> None:
+    """A configuration's own Secrets are as secret as the application's."""
+    value = "k3y-that-only-Th1s-test-has"
+    resolve_policies(
+        tmp_path, f"{LOGS}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: k}}\nstringData: {{k: {value}}}\n"
+    )
+    assert value not in redact(f"the proxy printed {value} at its start")
