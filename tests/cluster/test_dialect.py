@@ -1,6 +1,8 @@
 """Policies as tutorials write them, on real control planes: proven, and in sidecars as on one machine."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,13 @@ pytestmark = pytest.mark.slow
 
 MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 CONSTRUCTS = {one.name: one for one in list_constructs()}
+ALWAYS = {"istio-tokens"}  # tests on one machine compare all of them with what was recorded here
+
+
+def constructs_of(mesh: str) -> Iterator[Any]:
+    for name, one in CONSTRUCTS.items():
+        if one.mesh == mesh:
+            yield pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.soak("cluster")])
 
 
 def measure(cluster: Cluster, folder: Path, construct: Construct, *arguments: str) -> None:
@@ -26,13 +35,13 @@ def measure(cluster: Cluster, folder: Path, construct: Construct, *arguments: st
     assert list_differences(construct, make_record(job.folder), folder) == []
 
 
-@pytest.mark.parametrize("name", [name for name, one in CONSTRUCTS.items() if one.mesh == "istio"])
+@pytest.mark.parametrize("name", constructs_of("istio"))
 def test_istio_makes_of_policies_what_we_make(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """Every proof holds, and istiod gives each sidecar the filters, routes and clusters that ours have."""
     measure(cluster, tmp_path, CONSTRUCTS[name], *MESH)
 
 
-@pytest.mark.parametrize("name", [name for name, one in CONSTRUCTS.items() if one.mesh == "kuma"])
+@pytest.mark.parametrize("name", constructs_of("kuma"))
 @pytest.mark.usefixtures("kumactl")
 def test_kuma_makes_of_policies_what_we_make(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """The same with kuma-cp."""

@@ -169,7 +169,7 @@ def test_cordoned_node_is_reported(cluster: Cluster, tmp_path: Path) -> None:
         job = run_job(tmp_path)
     finally:
         cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": node_name(node), "spec": {}})
-    assert_refused(job, "nodes: 0 of 1 node ready and open to pods", "kubectl describe nodes")
+    assert_refused(job, "nodes: 0 of 1 node ready and open to pods", f"kubectl --context {CONTEXT} describe nodes")
 
 
 def node_name(node: Object) -> Object:
