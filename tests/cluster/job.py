@@ -26,9 +26,9 @@ from bench.targets.cluster.teardown.cleanup import clean_cluster
 from bench.targets.cluster.teardown.inventory import find_leftovers
 from tests import command
 from tests.cluster.lab import CONTEXT, MESHLAB, home, kubeconfig
-from tests.command import BASELINE, ISTIO, Command
+from tests.command import BASELINE, ISTIO, MEASURED, Command
 
-__all__ = ["BASELINE", "ISTIO", "MESH", "POLICIES", "Job", "run_job"]
+__all__ = ["BASELINE", "ISTIO", "MEASURED", "MESH", "POLICIES", "Job", "run_job"]
 
 POLICIES: Mapping[str, Any] = {"name": "istio-policies", "mesh": "istio", "manifests": ["istio/policies"]}
 MESH: Final = ("--mesh-values", str(MESHLAB.parent / "istio-values.yaml"))

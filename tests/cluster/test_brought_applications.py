@@ -14,8 +14,7 @@ from bench.k8s.client import Cluster
 from bench.results.store import read_run
 from tests.cluster import brought_images
 from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
-from tests.cluster.job import BASELINE, MESH, Job, assert_unchanged, run_job
-from tests.cluster.test_own_application import MEASURED
+from tests.cluster.job import BASELINE, MEASURED, MESH, Job, assert_unchanged, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

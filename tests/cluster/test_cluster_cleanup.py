@@ -99,7 +99,7 @@ def test_whole_run_and_its_mesh_are_removed(cluster: Cluster, run: Run, tmp_path
     assert _left(cluster, run) == []
     assert cluster.get(run.outside) is None
     assert {one.ref.name for one in cleaned.removed} >= {run.app, run.system, run.run_id, "mesh", "inside", "second"}
-    assert cleaned.took_s < 60
+    assert cleaned.took_s < 150
     again = clean(cluster, run)
     assert again.removed == ()
     assert again.took_s < cleaned.took_s

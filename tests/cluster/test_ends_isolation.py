@@ -13,6 +13,7 @@ from tests.cluster.ends import print_figure
 from tests.cluster.job import (
     BASELINE,
     ISTIO,
+    MEASURED,
     MESH,
     Job,
     list_leftovers,
@@ -46,7 +47,7 @@ def test_full_isolation_measures_baseline_without_control_plane(cluster: Cluster
         spaces.extend(one["metadata"]["name"] for one in cluster.list("v1", "Namespace"))
 
     job = run_job(tmp_path, *MESH, scenario=[ISTIO, BASELINE], isolation="full", during=look)
-    assert job.exit_code == 0, job.output
+    assert job.exit_code in MEASURED, job.output
     assert f"bookinfo-{job.folder.name[-4:]}" in spaces
     assert "istio-system" not in spaces
     (alone,) = (fact for fact in read_proof(job, "02-baseline-1") if fact["name"] == "no control plane")
@@ -61,7 +62,7 @@ def test_full_isolation_measures_baseline_without_control_plane(cluster: Cluster
 def test_kept_control_plane_stays_until_cleanup(cluster: Cluster, tmp_path: Path) -> None:
     """The control plane stays, but neither the trials' namespaces nor the lock; the next run requires a cleanup."""
     job = run_job(tmp_path, *MESH, "--keep", scenario=[ISTIO])
-    assert job.exit_code == 0, job.output
+    assert job.exit_code in MEASURED, job.output
     assert istio.find_installed(cluster).startswith("namespace istio-system, Deployment istio-system/istiod")
     assert not [name for name in list_leftovers(cluster) if "bookinfo-" in name or "meshbench-lock" in name]
     refused = run_job(tmp_path, *MESH, scenario=[ISTIO])
@@ -76,7 +77,7 @@ def test_both_meshes_are_measured_in_one_run(cluster: Cluster, kumactl: str, tmp
     """Both control planes are on the cluster, and each trial's pods have only the sidecar of their own mesh."""
     scenario = [BASELINE, ISTIO, KUMA]
     job = run_job(tmp_path, "--mesh-values", f"istio={VALUES}", scenario=scenario)
-    assert job.exit_code == 0, job.output
+    assert job.exit_code in MEASURED, job.output
     trials = job.trials()
     assert list(trials) == ["01-baseline-1", "02-istio-1", "03-kuma-1"]
     assert {name: find_injected(trial) for name, trial in trials.items()} == {

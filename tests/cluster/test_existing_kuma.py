@@ -10,7 +10,7 @@ from bench.k8s.wait import wait_until_deleted
 from bench.meshes.cluster_protocol import InstallOptions
 from bench.meshes.kuma import control_plane as kuma
 from bench.system.cancellation import CancelToken, wait_until
-from tests.cluster.job import delete_named, find_changes, list_objects, run_job
+from tests.cluster.job import MEASURED, delete_named, find_changes, list_objects, run_job
 
 POLICIES: Mapping[str, Any] = {"name": "kuma-policies", "mesh": "kuma", "manifests": ["kuma/policies"]}
 OLDER: Mapping[str, Any] = {"name": "kuma-older", "mesh": "kuma", "manifests": ["kuma/policies-legacy"]}
@@ -52,7 +52,7 @@ def wait_until_settled(cluster: Cluster) -> dict[str, Object]:
 def test_existing_kuma_is_used_and_unchanged(cluster: Cluster, existing_kuma: dict[str, Object], tmp_path: Any) -> None:
     """Both forms of its policies are proven in full there, and afterwards no object of others is changed."""
     job = run_job(tmp_path, "--use-existing-mesh", scenario=[POLICIES, OLDER])
-    assert job.exit_code == 0, job.output
+    assert job.exit_code in MEASURED, job.output
     assert set(job.trials()) == {"01-kuma-policies-1", "02-kuma-older-1"}
     assert job.record["cluster"]["mesh_versions"] == {"kuma": "2.14.3"}
     report = (job.folder / "report" / "report.md").read_text("utf-8")

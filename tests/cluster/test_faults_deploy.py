@@ -47,7 +47,7 @@ def test_missing_image_ends_the_run(tmp_path: Path) -> None:
 
         job = run_job(tmp_path, "--image", f"details={name}", during=harm, timing=SHORT)
     assert_failed(job, "Pod details-v1-", "container details: waits, ", f"image {name}", "event Pod details-v1-")
-    assert job.seconds < 40
+    assert job.seconds < 150
 
 
 def test_quota_is_named(cluster: Cluster, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_quota_is_named(cluster: Cluster, tmp_path: Path) -> None:
         with pause(started):
             quota = cluster.create(make_object("v1", "ResourceQuota", "small", place, spec=small))
             wait_for(
-                cluster, ref_of(quota), lambda found: "hard" in found[0]["status"], timeout_s=20, watch=CancelToken()
+                cluster, ref_of(quota), lambda found: "hard" in found[0]["status"], timeout_s=60, watch=CancelToken()
             )
 
     job = run_job(tmp_path, during=harm, timing=SHORT)

@@ -31,7 +31,7 @@ def cut_run(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.Tem
         until_loading(started, TRIAL)
         shown.append(requests_shown(port))
         for _ in range(CUTS):
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as browser:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as browser:
                 browser.sendall(b"GET /stats/requests HTTP/1.1\r\nHost: locust\r\n\r\n")
                 assert browser.recv(65536).startswith(b"HTTP/1.1 200")
                 link.cut()
@@ -55,7 +55,7 @@ def read_to_end(browser: socket.socket) -> None:
 
 def requests_shown(port: int) -> int:
     """Return the requests on Locust's own page, where the command serves it."""
-    with urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=20) as answer:
+    with urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=60) as answer:
         return int(json.load(answer)["stats"][-1]["num_requests"])
 
 

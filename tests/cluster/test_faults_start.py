@@ -139,11 +139,11 @@ def dead_webhook(name: str) -> Object:
 
 
 def test_nonexistent_image_refuses_the_run(tmp_path: Path) -> None:
-    """The message comes within a minute, with the image's name, the registry's error, and the flags for another
+    """The message comes before any rollout, with the image's name, the registry's error, and the flags for another
     image."""
     job = run_job(tmp_path, "--image", f"details={ABSENT}")
     assert_refused(job, f"image: {ABSENT} cannot be pulled: ", "--image NAME=REF, --registry MIRROR")
-    assert job.seconds < 60
+    assert job.seconds < 150
 
 
 def test_unschedulable_pods_are_named(tmp_path: Path) -> None:

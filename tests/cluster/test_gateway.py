@@ -9,11 +9,10 @@ import pytest
 from bench.k8s.client import Cluster
 from bench.results.records import ProofRecord
 from bench.results.store import read_record
-from tests.cluster.job import Job, assert_unchanged, run_job, small_kuma_options
+from tests.cluster.job import MEASURED, Job, assert_unchanged, run_job, small_kuma_options
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 ISTIO = {"name": "istio-gateway", "mesh": "istio", "manifests": ["istio/gateway"]}
 POLICIES = {
     "name": "istio-gateway-policies",

@@ -142,4 +142,4 @@ def test_next_run_waits_for_a_terminating_namespace(cluster: Cluster, place: Ref
         began = time.monotonic()
         with cluster_lock(cluster, "t-lease-two", place=place):
             ensure_held(cluster, "t-lease-two", place=place)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 150

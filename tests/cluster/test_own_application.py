@@ -9,13 +9,12 @@ import yaml
 from bench.k8s.client import Cluster
 from bench.results.records import ProofRecord
 from bench.results.store import read_record
-from tests.cluster.job import MESH, assert_unchanged, run_job
+from tests.cluster.job import MEASURED, MESH, assert_unchanged, run_job
 from tests.cluster.lab_images import BOOKINFO
 from tests.command import BASELINE
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 APPLICATION: Final = {"name": "shop", "entry": "front:8000", "ready": {"path": "/health"}}
 LOAD: Final = {"users": 4, "warmup": "1s", "duration": "5s", "locustfile": "get"}
 KEY: Final = "k3y-of-the-shop"  # of no account

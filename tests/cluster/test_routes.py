@@ -13,11 +13,10 @@ from bench.results.records import ProofRecord
 from bench.results.resources import read_resources
 from bench.results.samples import read_parquet
 from bench.results.store import read_record
-from tests.cluster.job import Job, assert_unchanged, run_job, small_kuma_options
+from tests.cluster.job import MEASURED, Job, assert_unchanged, run_job, small_kuma_options
 
 pytestmark = pytest.mark.slow
 
-MEASURED = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 ISTIO = {"name": "istio-by-user", "mesh": "istio", "manifests": ["istio/deployment-strategy"]}
 KUMA = {"name": "kuma-by-user", "mesh": "kuma", "manifests": ["kuma/mtls", "kuma/deployment-strategy"]}
 VERSIONS = {"reviews": ["v1", "v2", "v3"]}

@@ -9,11 +9,10 @@ import pytest
 from bench.k8s.client import Cluster
 from bench.results.records import ProofRecord
 from bench.results.store import read_record
-from tests.cluster.job import BASELINE, HARM, ISTIO, POLICIES, Job, assert_unchanged, run_job
+from tests.cluster.job import BASELINE, HARM, ISTIO, MEASURED, POLICIES, Job, assert_unchanged, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("existing_istio")]
 
-MEASURED: Final = (0, 5)  # 5: it measured, and this machine was too busy for a valid result
 GATEWAY: Final = {"name": "gateway", "mesh": "istio", "manifests": ["istio/gateway"]}
 GATEWAY_POLICIES: Final = {
     "name": "gateway-policies",

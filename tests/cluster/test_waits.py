@@ -92,7 +92,7 @@ def test_missing_image_fails_after_its_grace_period(short_grace: Cluster, namesp
     short_grace.apply(_deployment(namespace, _container(image="registry.example/none:1")))
     started = time.monotonic()
     text = _failure(short_grace, namespace, timeout_s=300)
-    assert 5 < time.monotonic() - started < 30
+    assert 5 < time.monotonic() - started < 120
     assert "0 of 1 pods available, will not become ready: Pod app-" in text
     assert "container main: waits" in text
     assert "registry.example/none:1" in text
