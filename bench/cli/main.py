@@ -3,6 +3,8 @@
 Heavy imports are inside the commands, so that `--help` is fast.
 """
 
+import atexit
+import gc
 import signal
 import sys
 import traceback
@@ -74,6 +76,7 @@ def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> No
     """Run the command line: print each expected failure as one message, redact secrets, and exit with its code, also
     without a reader of the output. `timing` replaces the default timeouts."""
     protect_streams()
+    atexit.register(gc.freeze)  # else the interpreter looks through all objects before it ends, for seconds
     exit_code = _run(argv, timing)
     if (lost := find_lost_output()) and not exit_code:
         exit_code = exit_code_of(StoreError)

@@ -32,6 +32,9 @@ WINDOW_S = 10
 AWAY_S = 5
 
 
+pytestmark = pytest.mark.soak("cluster", together=True)
+
+
 @pytest.fixture(scope="module")
 def harmed(cluster: Cluster, lab_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """One run of four trials, each with its own faults, by an account with only the rights that a run needs."""

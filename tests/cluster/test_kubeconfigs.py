@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("as_before")
 EXPIRED = "the session has expired, log in again"
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("scheme", ["http", pytest.param("socks5", marks=pytest.mark.soak("cluster"))])
 def test_run_behind_a_proxy_is_complete(tmp_path: Path, scheme: str) -> None:
     """Requests, commands, forwarded ports and the rows of the load go through it; its password is in no file."""
     content = yaml.safe_load(kubeconfig().read_text("utf-8"))

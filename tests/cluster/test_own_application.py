@@ -135,6 +135,7 @@ def test_measures_an_application_in_istio(cluster: Cluster, tmp_path: Path) -> N
     assert {"page", "through sidecars", "requests counted"} <= {fact.name for fact in facts}
 
 
+@pytest.mark.soak("cluster")
 def test_reports_a_page_that_is_never_ready(cluster: Cluster, tmp_path: Path) -> None:
     """A wrong path is one message with exit code 4, and nothing stays."""
     write_shop(tmp_path)
