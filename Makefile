@@ -30,11 +30,11 @@ unit: $(VENV)/dev.stamp ## Fast tests that touch nothing outside
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 local: $(VENV)/dev.stamp ## Real processes and real Envoys on this machine
-	$(BIN)/pytest tests/local -m "not soak and not measures" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/local -m "not soak and not measures" -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests/local -m "not soak and measures"
 
 browser: $(VENV)/dev.stamp ## The report in a real browser
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest tests/browser -n 2
 
 cluster: $(VENV)/dev.stamp ## A real Kubernetes; skipped where the lab for it is missing
 	$(BIN)/pytest tests/cluster

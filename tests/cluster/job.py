@@ -42,7 +42,7 @@ dataPlane: {sidecarContainer: {resources: {requests: {cpu: 10m, memory: 64Mi}}}}
 
 During = Callable[[Command], object]
 
-_DEADLINE_S: Final = 270.0
+_DEADLINE_S: Final = 500.0
 _END_S: Final = 150.0  # an interrupted run cleans up for as long as 120 s
 _SEEDS: Final = 1000
 _MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "meshbench")

@@ -16,7 +16,7 @@ from tests.cluster import brought_images
 from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
 from tests.cluster.job import BASELINE, MEASURED, MESH, Job, assert_unchanged, run_job
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 BROUGHT: Final = Path(__file__).with_name("brought")
 LOCUSTFILES: Final = {"podinfo": "load/users.py", "httpbin": "load/locustfile.py"}

@@ -29,6 +29,7 @@ def write_folder(folder: Path) -> None:
     (folder / "own.yaml").write_text(yaml.safe_dump_all([thing, added]), "utf-8")
 
 
+@pytest.mark.soak("cluster")
 def test_each_configuration_has_its_own_build(cluster: Cluster, tmp_path: Path) -> None:
     """A replaced Deployment starts with an added ConfigMap; the digests of a trial are those of its images; nothing
     stays."""

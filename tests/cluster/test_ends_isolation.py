@@ -24,7 +24,7 @@ from tests.cluster.job import (
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_before")]
 
 KUMA: Mapping[str, Any] = {"name": "kuma", "mesh": "kuma"}
 VALUES = MESH[1]

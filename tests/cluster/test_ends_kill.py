@@ -10,7 +10,7 @@ from tests.cluster.ends import SentSignal, clean_up_after, print_figure, signal_
 from tests.cluster.job import BASELINE, MESH, POLICIES, Job, list_leftovers, run_command, run_job, until_loading
 from tests.cluster.lab import CONTEXT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_before")]
 
 SCENARIO = [POLICIES, BASELINE]
 KILL = signal.SIGKILL

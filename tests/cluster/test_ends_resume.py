@@ -14,7 +14,7 @@ from tests.cluster.job import BASELINE, ISTIO, MEASURED, MESH, list_leftovers, r
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("as_before")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_before")]
 
 
 @pytest.mark.parametrize(

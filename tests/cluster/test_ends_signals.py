@@ -16,7 +16,7 @@ from tests.cluster.lab import CONTEXT
 from tests.command import Command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_before")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_before")]
 
 LONG = {"duration": "120s"}
 CI_BUDGET_S = 10.0  # between a CI system's SIGTERM and its SIGKILL

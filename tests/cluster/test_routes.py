@@ -66,6 +66,7 @@ def check_names(job: Job) -> None:
     assert reviews <= set(read_resources(folder / "resources.parquet").processes)
 
 
+@pytest.mark.soak("cluster")
 @pytest.mark.usefixtures("existing_istio")
 def test_istio_routes_by_user(cluster: Cluster, tmp_path: Path) -> None:
     """A DestinationRule's subsets and a VirtualService's header lead each user to a version."""

@@ -29,7 +29,7 @@ from tests.cluster.job import (
 from tests.cluster.lab import CONTEXT
 from tests.command import Command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.soak("tenants")]
+pytestmark = [pytest.mark.slow, pytest.mark.soak("tenants")]
 
 KILLS: Final = 3  # of one test, so that it ends within five minutes
 GATEWAY: Final = {

@@ -14,7 +14,7 @@ from bench.system.journal import read_journal
 from tests import command
 from tests.command import BASELINE, ISTIO
 
-pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures]
 
 
 def run_design(folder: Path, design: str, **load: object) -> StoredRun:

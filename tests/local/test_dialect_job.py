@@ -6,7 +6,7 @@ from bench.results.store import StoredRun, read_run
 from tests import command
 from tests.tokens import format_key_set, make_key, sign
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 POLICIES = """
 apiVersion: networking.istio.io/v1

@@ -12,7 +12,7 @@ from bench.system.journal import read_journal
 from tests import command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests import command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures]
 
 # What a user does depends on how many there are, the one thing that a configuration can change.
 FAULTY_USERS = """

@@ -10,7 +10,7 @@ import pytest
 from tests import command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 POLICIES = command.ROOT / "manifests" / "istio" / "policies"
 

@@ -15,7 +15,7 @@ from tests import command
 from tests.command import Command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures]
 
 SLEEPER_USERS = 7
 # The wall clock moves on by an hour while the trial with SLEEPER_USERS ends, as if the machine had slept.

@@ -11,7 +11,7 @@ import pytest
 
 from tests import command
 
-pytestmark = [pytest.mark.slow, pytest.mark.measures, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures]
 
 # Every request takes the same time, so that repeats do not differ.
 EVEN_USERS = """

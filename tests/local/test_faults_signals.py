@@ -14,7 +14,7 @@ from bench.results.samples import RAW_ROW, read_parquet
 from tests import command
 from tests.issues import read_reasons
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 LONG = {"duration": "120s"}
 TRIAL = "01-baseline-1"

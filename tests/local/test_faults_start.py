@@ -12,8 +12,6 @@ from bench.system.lock import hold_host_lock
 from tests import command
 from tests.issues import read_reasons
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture
 def scenario(output: Path) -> Path:

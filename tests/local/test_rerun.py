@@ -8,7 +8,7 @@ import pytest
 from tests import command
 from tests.command import BASELINE
 
-pytestmark = [pytest.mark.measures, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.measures
 
 
 def test_invalid_block_is_rerun(output: Path) -> None:
