@@ -1,6 +1,5 @@
 """Policies as tutorials write them, on real control planes: proven, and in sidecars as on one machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ CONSTRUCTS = {one.name: one for one in list_constructs()}
 ALWAYS = {"istio-tokens"}  # tests on one machine compare all of them with what was recorded here
 
 
-def constructs_of(mesh: str) -> Iterator[Any]:
-    for name, one in CONSTRUCTS.items():
-        if one.mesh == mesh:
-            yield pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.soak("cluster")])
+def constructs_of(mesh: str) -> list[Any]:
+    rare = pytest.mark.soak("cluster")
+    names = [name for name, one in CONSTRUCTS.items() if one.mesh == mesh]
+    return [pytest.param(name, marks=[] if name in ALWAYS else [rare]) for name in names]
 
 
 def measure(cluster: Cluster, folder: Path, construct: Construct, *arguments: str) -> None:

@@ -49,7 +49,8 @@ def check_trials(job: Job, design: str) -> dict[str, dict[str, Any]]:
 
 
 def test_duet_of_three_configurations(cluster: Cluster, tmp_path: Path) -> None:
-    """All three are loaded at the same time; policies of one apply to no other, which the proofs show. Each sidecar knows the Services of its neighbours, and the report says so."""
+    """All three are loaded at the same time; policies of one apply to no other, which the proofs show. Each sidecar
+    knows the Services of its neighbours, and the report says so."""
     job = measure(cluster, tmp_path, BASELINE, ISTIO, POLICIES, design="duet")
     trials = check_trials(job, "duet")
     assert len(trials) == 3

@@ -74,8 +74,8 @@ def test_pods_are_restricted(deployment: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
 def test_pods_are_ready_when_they_respond(deployment: dict[str, Any]) -> None:
-    """Every pod is probed on /health, has requests, and is never restarted by a probe: not under load, nor on a node that is
-    slow to start it."""
+    """Every pod is probed on /health, has requests, and is never restarted by a probe: not under load, nor on a node
+    that is slow to start it."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 180
