@@ -28,11 +28,10 @@ from tests.cluster.lab_images import kill_container
 from tests.command import Command
 from tests.issues import read_reasons
 
+pytestmark = pytest.mark.soak("cluster", together=True)
+
 WINDOW_S = 10
 AWAY_S = 5
-
-
-pytestmark = pytest.mark.soak("cluster", together=True)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ are never stripped: they are reported, with the command that does it.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from bench.targets.cluster.teardown.removal import Removal
 from bench.targets.cluster.teardown.stages import RunObject
 from bench.units import format_duration
 
-_FEW_KINDS: Final = 5
+_NAMED_AT_MOST: Final = 5
 
 
 class OpenCluster(Protocol):
@@ -126,7 +126,8 @@ def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: C
     leftovers = find_leftovers(cluster, run_id)
     runs = leftovers.by_run()
     if leftovers.unseen:
-        yield _describe_unseen(leftovers.unseen)
+        more = f" and {len(leftovers.unseen) - _NAMED_AT_MOST} more" if len(leftovers.unseen) > _NAMED_AT_MOST else ""
+        yield f"not searched, since it may not be listed: {', '.join(leftovers.unseen[:_NAMED_AT_MOST])}{more}"
     if not runs and leftovers.is_blind:
         role = find_shipped("manifests") / "rbac" / "run.yaml"
         raise RefusedError(f"namespaces may not be listed, so that it is unknown what is left; hint: bind {role}")
@@ -137,14 +138,6 @@ def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: C
     else:
         run = _pick_only_run(runs, cluster.context)
         yield from _clean(cluster, run, runs[run], watch=watch)
-
-
-def _describe_unseen(kinds: Sequence[str]) -> str:
-    """Say what was not searched, in one line: a role that is bound to a run's kinds may list few of the hundreds."""
-    shown = ", ".join(kinds[:_FEW_KINDS])
-    if len(kinds) <= _FEW_KINDS:
-        return f"not searched, since it may not be listed: {shown}"
-    return f"not searched: {len(kinds)} kinds that may not be listed, such as {shown}"
 
 
 def _pick_only_run(runs: Mapping[str, tuple[RunObject, ...]], context: str) -> str:
