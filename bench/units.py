@@ -6,7 +6,7 @@ a rate a float per second, a share a float between 0 and 1.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 NANOSECONDS = 1_000_000_000
@@ -216,6 +216,12 @@ def format_count(count: int) -> str:
 def format_counted(count: int, noun: str) -> str:
     """Format a count with its noun: `1 repeat`, `3 repeats`."""
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def format_first(names: Sequence[str], most: int, *, separator: str = ", ") -> str:
+    """Join names, of a long list the first ones: `a, b and 3 more`."""
+    more = f" and {format_count(len(names) - most)} more" if len(names) > most else ""
+    return f"{separator.join(names[:most])}{more}"
 
 
 def _significant(value: float | None) -> str:

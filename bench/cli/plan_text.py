@@ -21,7 +21,7 @@ from bench.run.space import forecast_run
 from bench.scenario.contrasts import list_comparisons
 from bench.scenario.model import Scenario
 from bench.scenario.plan import Plan, estimate_seconds
-from bench.units import format_change, format_counted, format_duration
+from bench.units import format_change, format_counted, format_duration, format_first
 
 if TYPE_CHECKING:
     from bench.load.locustfile_check import Inspection
@@ -175,16 +175,10 @@ def format_locust(resolved: ResolvedScenario, found: "Inspection | None" = None)
         "files that travel with it": () if shipped else locust.helpers,
         "left out": () if shipped else (f"{one.name} ({one.why})" for one in locust.left_out),
     }
-    lines = [f"  {title}: {_shorten(words)}" for title, each in parts.items() if (words := [*each])]
+    lines = [f"  {title}: {format_first(words, _MOST_LISTED)}" for title, each in parts.items() if (words := [*each])]
     if lines:
         yield f"{locust.locustfile.name}:"
         yield from lines
-
-
-def _shorten(words: Sequence[str]) -> str:
-    """Join words with commas, of a long list the first ones."""
-    more = f" and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""
-    return f"{', '.join(words[:_MOST_LISTED])}{more}"
 
 
 def _list_locust(resolved: ResolvedScenario) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bench.errors import InputError, Problem
 from bench.files.yaml_source import KUBECTL, Document, format_path, read_documents, value_at
 from bench.files.yaml_values import LineTree
-from bench.units import format_counted
+from bench.units import format_counted, format_first
 
 _Path = tuple[str, ...]
 
@@ -175,8 +175,7 @@ def _split(documents: tuple[Document, ...]) -> tuple[tuple[Document, ...], tuple
 
 def _name_objects(objects: list[Document], reason: str) -> Omission:
     names = [f"{one.value.get('kind')} {one.value['metadata'].get('name')}" for one in objects]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    what = f"{'each of ' if len(names) > 1 else ''}{', '.join(names[:_NAMED])}{more}"
+    what = f"{'each of ' if len(names) > 1 else ''}{format_first(names, _NAMED)}"
     return Omission(objects[0].file, objects[0].line_of(("metadata",)), what, reason)
 
 

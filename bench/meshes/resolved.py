@@ -246,21 +246,19 @@ class ResolvedScenario:
         ]
         return tuple(dict.fromkeys(found))
 
-    def name_namespaces(
-        self, run: str = UNNAMED, *, existing_mesh: bool, configuration: str = "", block: int = 0
-    ) -> Namespaces:
+    def name_namespaces(self, run: str, configuration: str, *, existing_mesh: bool, block: int = 0) -> Namespaces:
         """Return the namespaces of a run: `APPLICATION-7f3a` for the application's first, `NAMESPACE-7f3a` for others.
 
-        With a `configuration` they are of that one alone, `APPLICATION-7f3a-CONFIGURATION`, and with a `block` of that
+        Side by side they are of the `configuration` alone, `APPLICATION-7f3a-CONFIGURATION`, and with a `block` of that
         block alone, `APPLICATION-7f3a-2-CONFIGURATION`; a name that is too long ends in a digest. The part of a mesh
-        that belongs to the run, or to the configuration in all blocks, has the name of the first without the block.
+        that belongs to the configuration, in all blocks, has the name of the first without the block.
         """
-        if not configuration:
-            names = {one: f"{written}-{run}" for one, written in self._written_names().items()}
-            return Namespaces(names, names[self.application.namespace] if existing_mesh else "")
+        written, mesh = self._written_names(), _fit_name(f"{self.application.name}-{run}-{configuration}")
+        if not self.scenario.is_paired:
+            names = {one: f"{name}-{run}" for one, name in written.items()}
+            return Namespaces(names, mesh if existing_mesh else "")
         part = f"{run}-{block}" if block else run
-        names = {one: _fit_name(f"{name}-{part}-{configuration}") for one, name in self._written_names().items()}
-        return Namespaces(names, _fit_name(f"{self.application.name}-{run}-{configuration}"))
+        return Namespaces({one: _fit_name(f"{name}-{part}-{configuration}") for one, name in written.items()}, mesh)
 
     def _written_names(self) -> dict[str, str]:
         """Return what the run's namespaces are named after, by those that manifests name."""
@@ -271,12 +269,9 @@ class ResolvedScenario:
         self, run: str = UNNAMED, *, existing_mesh: bool, block: int = 0
     ) -> Mapping[str, Namespaces]:
         """Return the namespaces of each configuration: its own where a block's are deployed side by side, else the
-        run's."""
-        paired = self.scenario.is_paired
+        run's; the part of a mesh is its own in either case."""
         return {
-            one.name: self.name_namespaces(
-                run, existing_mesh=existing_mesh, configuration=one.name if paired else "", block=block if paired else 0
-            )
+            one.name: self.name_namespaces(run, one.name, existing_mesh=existing_mesh, block=block)
             for one in self.configurations
         }
 
@@ -302,8 +297,12 @@ class ResolvedScenario:
     def list_mentions(self) -> tuple[Problem, ...]:
         """Return where programs of the application are given a namespace's name that a run does not rewrite; files are
         named as in the scenario."""
-        names = self.name_namespaces(existing_mesh=False)
-        found = (one for each in self.configurations for one in find_mentions(each.application, each.things, names))
+        names = self.name_configurations(existing_mesh=False)
+        found = (
+            one
+            for each in self.configurations
+            for one in find_mentions(each.application, each.things, names[each.name])
+        )
         return tuple(dict.fromkeys(replace(one, file=self.shorten(Path(one.file))) for one in found))
 
     def shorten(self, file: Path) -> str:

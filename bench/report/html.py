@@ -15,7 +15,7 @@ from bench.report.page import render
 from bench.report.tables import make_tables
 from bench.results.store import write_text_inside
 from bench.system.open_folder import OpenFolder
-from bench.units import format_bytes, format_count, format_percent, format_time
+from bench.units import format_bytes, format_count, format_first, format_percent, format_time
 
 _MOST_OBSERVATIONS = 2  # different observations of one fact that a cell holds
 
@@ -61,8 +61,7 @@ def _summarise_proof(configuration: str, trials: int, facts: pd.DataFrame) -> Pr
 def _format_observations(facts: pd.DataFrame) -> str:
     """Return the different observations of one fact, those of failures before those where it held."""
     seen = facts.sort_values("ok", kind="stable")["seen"].unique().tolist()
-    more = f" (and {len(seen) - _MOST_OBSERVATIONS} more)" if len(seen) > _MOST_OBSERVATIONS else ""
-    return " · ".join(seen[:_MOST_OBSERVATIONS]) + more
+    return format_first(seen, _MOST_OBSERVATIONS, separator=" · ")
 
 
 def write_html(report: Report, folder: OpenFolder) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from bench.errors import InputError
 from bench.files.validation import NAME_PATTERN
 from bench.files.yaml_source import Document, value_at
 from bench.files.yaml_values import read_strictly
-from bench.units import format_counted
+from bench.units import format_counted, format_first
 
 _WORKLOADS: Final = ("Deployment", "StatefulSet", "DaemonSet")
 GATEWAY_API: Final = "gateway.networking.k8s.io"
@@ -171,21 +171,17 @@ def describe_found(found: Found) -> Iterator[str]:
     """Yield what was found, a line each."""
     counts = (format_counted(count, kind) for kind, count in sorted(found.counts.items()))
     yield f"found {', '.join(counts)}"
-    yield f"workloads: {_shorten(found.workloads) or 'none'}"
-    yield f"entry: {found.entries[0]}" + (f" (others: {_shorten(found.entries[1:])})" if found.entries[1:] else "")
+    yield f"workloads: {format_first(found.workloads, _LISTED) or 'none'}"
+    others = f" (others: {format_first(found.entries[1:], _LISTED)})" if found.entries[1:] else ""
+    yield f"entry: {found.entries[0]}{others}"
     yield f"namespaces: {', '.join(found.namespaces) or 'none is named'}"
     for kind, same in groupby(sorted(found.foreign, key=_kind_of), _kind_of):
-        places = [f"{one.file}:{one.line_of(('kind',))}" for one in same]
-        yield f"not part of an application: {kind} in {_shorten(places)}; move it into a folder of policies"
+        places = format_first([f"{one.file}:{one.line_of(('kind',))}" for one in same], _LISTED)
+        yield f"not part of an application: {kind} in {places}; move it into a folder of policies"
 
 
 def _kind_of(document: Document) -> str:
     return str(document.value["kind"])
-
-
-def _shorten(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 def format_application(name: str, found: Found, *, manifests: str = "") -> str:
@@ -195,7 +191,7 @@ def format_application(name: str, found: Found, *, manifests: str = "") -> str:
     return "".join(
         [
             "# What meshbench knows of this application. All keys: docs/scenarios.md#application\n",
-            f"# Workloads: {_shorten(found.workloads) or 'none'}\n",
+            f"# Workloads: {format_first(found.workloads, _LISTED) or 'none'}\n",
             f"name: {_quote(name)}\n",
             f"manifests: {_quote(manifests)}\n" if manifests else "",
             f"entry: {_quote(found.entries[0])}  # SERVICE:PORT that the load reaches first\n",

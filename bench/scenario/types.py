@@ -35,6 +35,7 @@ from bench.units import (
     PERCENT_PATTERN,
     RATE_PATTERN,
     format_duration,
+    format_first,
     parse_duration,
     parse_percent,
     parse_rate,
@@ -151,11 +152,11 @@ def _require_manifests(name: str, found: Path) -> Path:
     if inner := find_inner(found):
         raise ValueError(f"{name}/{inner.relative_to(found)} is for a tool such as Kustomize; name that folder itself")
     if unread := list_unread_files(found):
-        names = ", ".join(_escape_name(f"{name}/{path.relative_to(found)}") for path in unread[:_NAMED_AT_MOST])
-        more = f" and {len(unread) - _NAMED_AT_MOST} more" if len(unread) > _NAMED_AT_MOST else ""
+        every = [_escape_name(f"{name}/{path.relative_to(found)}") for path in unread]
+        names = format_first(every, _NAMED_AT_MOST)
         folders = "; links to folders are not followed: name such a folder itself" * any(map(os.path.isdir, unread))
         raise ValueError(
-            f"{names}{more} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
+            f"{names} would not be applied: manifests are {_SUFFIXES}{folders}; move other files elsewhere"
         )
     if not list_manifest_files(found):
         raise ValueError(f"{name} contains no manifests ({_SUFFIXES})")

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bench.errors import InputError, StoreError
 from bench.system.bounded import read_bounded
 from bench.system.open_folder import open_folder
+from bench.units import format_first
 
 PRIVATE: Final = ".private"
 INDEX: Final = "private.json"
@@ -180,10 +181,9 @@ def read_private(run: Path, name: str) -> bytes | None:
 
 
 def _make_missing_error(run: Path, folder: Path, missing: Sequence[str]) -> InputError:
-    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
     return InputError(
         f"{run}: cannot be resumed: private files that it needs are missing or changed in {folder}:"
-        f" {', '.join(missing[:_MOST_NAMED])}{more};"
+        f" {format_first(missing, _MOST_NAMED)};"
         " hint: copy that folder from where the run was started, or start a new run"
     )
 

@@ -102,7 +102,7 @@ def resolve_shop(folder: Path, *things: Object) -> ResolvedScenario:
 
 
 def build(resolved: ResolvedScenario) -> TrialManifests:
-    names = resolved.name_namespaces("7f3a", existing_mesh=False)
+    names = resolved.name_namespaces("7f3a", "baseline", existing_mesh=False)
     return build_trial_manifests(resolved, "baseline", options=options(), names=names, load_place=UNDECIDED)
 
 

@@ -58,7 +58,7 @@ def test_reads_application_from_scenario_or_file(tmp_path: Path, application: An
     assert (definition.ready.path, definition.ready.status, definition.ready.contains) == ("/get", 201, "ok")
     assert definition.ready.timeout_s == 120
     assert [one.name for one in resolved.application.workloads] == ["web"]
-    assert resolved.name_namespaces("7f3a", existing_mesh=False).home == "shop-7f3a"
+    assert resolved.name_namespaces("7f3a", "baseline", existing_mesh=False).home == "shop-7f3a"
 
 
 def test_keys_of_the_scenario_win_over_those_of_the_file(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ spec:
         "web": "PERMISSIVE",
         "store": "STRICT",
     }
-    running = written.in_namespaces(resolved.name_namespaces("7f3a", existing_mesh=False))
+    running = written.in_namespaces(resolved.name_namespaces("7f3a", "istio", existing_mesh=False))
     assert running.deployed.spaces == ("shop-7f3a", "db-7f3a")
     assert {one.value["metadata"]["namespace"] for one in running.moved} == {"db-7f3a"}
     assert running.ids["web"] == "spiffe://cluster.local/ns/shop-7f3a/sa/web"

@@ -23,7 +23,9 @@ from bench.meshes.resolved import ResolvedScenario, resolve_scenario, resolve_st
 from bench.meshes.rewriting import Namespaces
 from bench.results.store import StoredRun
 from bench.scenario.loader import NO_OVERRIDES, find_stored_inputs
+from bench.scenario.overrides import Overrides
 from bench.scenario.plan import make_plan
+from bench.scenario.types import Design
 from bench.system.cancellation import CancelToken
 from bench.system.journal import Journal
 from bench.system.processes import Launcher
@@ -243,9 +245,7 @@ def test_sequential_run_keeps_one_namespace() -> None:
 def test_namespace_of_configuration_is_a_name_of_kubernetes() -> None:
     """A configuration may have a name that is too long for it, ends in a dash, or is the name outside of another."""
     resolved, odd = resolve_scenario("istio-policies", NO_OVERRIDES), ("a" * 40, "a" * 39 + "b", "-", "x-outside", "x")
-    made = [
-        resolved.name_namespaces(f"7f3a{'0' * 12}", existing_mesh=False, configuration=name, block=100) for name in odd
-    ]
+    made = [resolved.name_namespaces(f"7f3a{'0' * 12}", name, existing_mesh=False, block=100) for name in odd]
     names = [name for one in made for name in (one.home, one.outside)]
     assert len(set(names)) == 2 * len(odd)
     for name in names:
@@ -267,6 +267,23 @@ def test_plan_lists_rewrites_of_each_configuration_side_by_side() -> None:
     assert ("namespace", "istio-system", "bookinfo-RUN-baseline") not in rewrites
     gateways = {(one.path, one.runs) for one in side_by_side("gateway").list_rewrites(names["gateway"])}
     assert ("spec.selector.meshbench.dev/namespace", "bookinfo-RUN-istio-gateway") in gateways
+
+
+@pytest.mark.parametrize("design", ["duet", "sequential"])
+def test_gateway_in_an_existing_mesh_selects_by_run_and_configuration(design: Design) -> None:
+    """Istio looks for the pods of a Gateway in all namespaces, those of other runs and configurations, too."""
+    resolved = resolve_scenario("gateway", Overrides(design=design))
+    rewrites = resolved.list_rewrites(resolved.name_configurations(existing_mesh=True))
+    assert ("spec.selector.meshbench.dev/mesh", "bookinfo-RUN-istio-gateway") in {
+        (one.path, one.runs) for one in rewrites
+    }
+
+
+def test_part_of_an_existing_mesh_belongs_to_one_configuration() -> None:
+    """What a configuration has in the mesh outside of namespaces is its own, also where one follows the other."""
+    names = resolve_scenario("kuma-policies", Overrides(design="sequential")).name_configurations(existing_mesh=True)
+    assert names["kuma-policies"].run_mesh == "bookinfo-RUN-kuma-policies"
+    assert {one.home for one in names.values()} == {"bookinfo-RUN"}
 
 
 def test_plan_names_files_that_equalise() -> None:

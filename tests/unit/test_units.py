@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -212,3 +213,18 @@ def test_prints_times_in_utc() -> None:
     """A time of another zone is printed as the same moment in UTC."""
     at = datetime(2026, 11, 23, 4, 15, tzinfo=timezone(timedelta(hours=1)))
     assert units.format_time(at) == "2026-11-23 03:15 UTC"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ((), ""),
+        (("a",), "a"),
+        (("a", "b"), "a, b"),
+        (("a", "b", "c"), "a, b and 1 more"),
+        ("a" * 2002, "a, a and 2 000 more"),
+    ],
+)
+def test_long_list_names_the_first_ones(names: Sequence[str], text: str) -> None:
+    """Nothing is left out without a count of it."""
+    assert units.format_first(names, 2) == text.replace("2 000", units.format_count(2000))

@@ -23,7 +23,8 @@ from bench.meshes.rewriting import (
 )
 
 _EVERYWHERE: Final = "*"  # in `exportTo`
-GATEWAY_LABEL: Final = "meshbench.dev/namespace"
+NAMESPACE_LABEL: Final = "meshbench.dev/namespace"
+MESH_LABEL: Final = "meshbench.dev/mesh"
 _GATEWAY_LABELS: Final[Mapping[str, Loc]] = {
     "Gateway": ("spec", "selector"),
     "Deployment": ("spec", "template", "metadata", "labels"),
@@ -46,6 +47,7 @@ def _change_cluster(text: str, names: Namespaces) -> str:
 
 
 _CLUSTER: Final = Place("cluster", _change_cluster)
+_LABEL: Final = Place("label", lambda text, _: text)
 _SERVER_HOST: Final = Place("host", _change_server_host)
 _TARGETS: Final[Places] = {"spec targetRef namespace": NAMESPACE, "spec targetRefs * namespace": NAMESPACE}
 _EXPORTED: Final[Places] = {"spec exportTo *": NAMESPACE}
@@ -129,7 +131,7 @@ def mesh_objects(documents: Sequence[Document], names: Namespaces) -> tuple[Move
     if names.run_mesh:
         spaces = dict.fromkeys(names.runs.values())
         limited = _limit_to_namespaces(moved, tuple(spaces))
-        moved = [_limit_export(_mark_gateway(one, names.home), tuple(spaces)) for one in limited]
+        moved = [_limit_export(_mark_gateway(one, names), tuple(spaces)) for one in limited]
     return tuple(sorted(moved, key=_rank))
 
 
@@ -146,11 +148,13 @@ def _find_places(document: Document) -> Places:
     return {**ANY_OBJECT, **_PLACES.get(kind, {}), **conditions}
 
 
-def _mark_gateway(moved: Moved, namespace: str) -> Moved:
-    """Return a Gateway that selects, and a Deployment whose pods have, a label that names the namespace: Istio looks
-    for the pods of a Gateway in all namespaces, and would open its port at the gateways of others."""
-    loc = _GATEWAY_LABELS.get(moved.value["kind"])
-    return moved.put((*loc, GATEWAY_LABEL), NAMESPACE, namespace) if loc else moved
+def _mark_gateway(moved: Moved, names: Namespaces) -> Moved:
+    """Return a Gateway that selects, and a Deployment whose pods have, labels that name the namespace and the part of
+    the mesh, which is the configuration's: Istio looks for the pods of a Gateway in all namespaces, and would open its
+    port at the gateways of others."""
+    if (loc := _GATEWAY_LABELS.get(moved.value["kind"])) is None:
+        return moved
+    return moved.put((*loc, NAMESPACE_LABEL), _LABEL, names.home).put((*loc, MESH_LABEL), _LABEL, names.run_mesh)
 
 
 def _limit_export(moved: Moved, namespaces: Sequence[str]) -> Moved:

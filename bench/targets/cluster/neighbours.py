@@ -11,6 +11,7 @@ from bench.results.issues import Issue, IssueCode
 from bench.results.resources import Row
 from bench.targets.cluster.interference import Neighbours, find_moves, snapshot_neighbours
 from bench.targets.cluster.load.generator import Meter
+from bench.units import format_first
 
 _NAMED_AT_MOST = 4
 
@@ -44,6 +45,5 @@ class NeighbourWatch:
         moves = find_moves(self.before, self.after) if self.after is not None else ()
         if not moves:
             return self.meter.issues()
-        more = f" and {len(moves) - _NAMED_AT_MOST} more" if len(moves) > _NAMED_AT_MOST else ""
-        detail = f"on the nodes of the run, during the load: {', '.join(moves[:_NAMED_AT_MOST])}{more}"
+        detail = f"on the nodes of the run, during the load: {format_first(moves, _NAMED_AT_MOST)}"
         return (*self.meter.issues(), make_issue(IssueCode.NOISE, detail))

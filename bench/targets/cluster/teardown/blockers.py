@@ -15,6 +15,7 @@ from bench.k8s.client import Cluster, Object, Ref, ref_of
 from bench.k8s.wait import describe_blockers
 from bench.system.output import format_command
 from bench.targets.cluster.teardown.stages import RunObject
+from bench.units import format_first
 
 _WEBHOOK_KINDS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 _ADMISSION: Final = "admissionregistration.k8s.io/v1"
@@ -91,8 +92,7 @@ def deletion_command(one: RunObject, *, context: str) -> str:
 
 def explain_used(definition: Ref, others: Sequence[Ref], *, context: str) -> Iterator[str]:
     """Yield lines for a definition that stays: the objects of others, and the command that deletes all of them."""
-    more = f" and {len(others) - _NAMED_AT_MOST} more" if len(others) > _NAMED_AT_MOST else ""
-    yield f"{definition}: {', '.join(map(str, others[:_NAMED_AT_MOST]))}{more}"
+    yield f"{definition}: {format_first([*map(str, others)], _NAMED_AT_MOST)}"
     yield f"  to delete all of them with it: {_format_kubectl(context, definition, 'delete')}"
 
 

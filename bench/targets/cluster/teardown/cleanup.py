@@ -28,7 +28,7 @@ from bench.targets.cluster.teardown.blockers import Dangling
 from bench.targets.cluster.teardown.inventory import find_leftovers, format_objects
 from bench.targets.cluster.teardown.removal import Removal
 from bench.targets.cluster.teardown.stages import RunObject
-from bench.units import format_duration
+from bench.units import format_duration, format_first
 
 _NAMED_AT_MOST: Final = 5
 
@@ -126,8 +126,7 @@ def _clean_up(cluster: Cluster, run_id: str | None, *, only_list: bool, watch: C
     leftovers = find_leftovers(cluster, run_id)
     runs = leftovers.by_run()
     if leftovers.unseen:
-        more = f" and {len(leftovers.unseen) - _NAMED_AT_MOST} more" if len(leftovers.unseen) > _NAMED_AT_MOST else ""
-        yield f"not searched, since it may not be listed: {', '.join(leftovers.unseen[:_NAMED_AT_MOST])}{more}"
+        yield f"not searched, since it may not be listed: {format_first(leftovers.unseen, _NAMED_AT_MOST)}"
     if not runs and leftovers.is_blind:
         role = find_shipped("manifests") / "rbac" / "run.yaml"
         raise RefusedError(f"namespaces may not be listed, so that it is unknown what is left; hint: bind {role}")
