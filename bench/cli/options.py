@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from bench.errors import InputError
 from bench.k8s.in_cluster import IN_CLUSTER
@@ -61,7 +62,9 @@ def _make_option(name: str, flag: Flag) -> Callable[[F], F]:
         "list": {"multiple": True},
         "port": {"type": click.IntRange(1, 65535)},
     }
-    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kinds.get(flag.kind, {}))
+    environment = {"envvar": flag.variable, "show_envvar": True} if flag.variable else {}
+    kind = kinds.get(flag.kind, {})
+    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kind, **environment)
 
 
 def _add_options(command: F, flags: Mapping[str, Flag]) -> F:
@@ -159,12 +162,16 @@ def cluster_options(command: F) -> F:
 
 def pop_cluster_flags(arguments: dict[str, Any]) -> Given:
     """Pop those of the cluster's options that were given from a command's arguments. Raises InputError for one without
-    --context."""
+    --context; a variable of the environment is for commands that use a cluster alone."""
     values = {name: arguments.pop(name) for name in CLUSTER_FLAGS}
     given = {name: value for name, value in values.items() if value or (name == "context" and value is not None)}
-    if given and "context" not in given:
-        raise InputError(f"{CLUSTER_FLAGS[next(iter(given))].text} needs a cluster; hint: add --context NAME")
-    return given
+    if "context" in given:
+        return given
+    source = click.get_current_context().get_parameter_source
+    for name in given:
+        if source(name) is not ParameterSource.ENVIRONMENT:
+            raise InputError(f"{CLUSTER_FLAGS[name].text} needs a cluster; hint: add --context NAME")
+    return {}
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Judge the runs of a nightly job, and show them: `meshbench gate`, `meshbench history`, `meshbench export`."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +15,7 @@ from bench.units import parse_duration
 if TYPE_CHECKING:
     from bench.analysis.history import History
 
+_PUSHGATEWAY: Final = "MESHBENCH_PUSHGATEWAY"  # has the URL where a password is to be in no list of processes
 
 history_option = click.option(
     "--history",
@@ -97,15 +99,22 @@ def history(*, path: Path, page: str | None, max_age: str | None) -> None:
     metavar="[TARGET]",
     help="Write the newest night's figures into this file; default: standard output.",
 )
-@click.option("--pushgateway", "url", metavar="URL", help="Push them to a Prometheus pushgateway.")
+@click.option(
+    "--pushgateway",
+    "url",
+    metavar="URL",
+    help=f"Push them to a Prometheus pushgateway; default without --openmetrics: {_PUSHGATEWAY}.",
+)
 @click.option("--every-night", is_flag=True, help="Write all nights with their times, for `promtool` to import.")
 def export(*, path: Path, target: str | None, url: str | None, every_night: bool) -> None:
     """Export a history as metrics for Prometheus: ratio, limits, outcome, and when the last night was valid."""
     from bench.report.openmetrics import format_openmetrics, push
     from bench.results.store import write_text
 
-    if target is None and url is None:
-        raise InputError("nothing to write to; hint: give --openmetrics [TARGET], --pushgateway URL, or both")
+    if target is None and url is None and not (url := os.environ.get(_PUSHGATEWAY)):
+        raise InputError(
+            f"nothing to write to; hint: give --openmetrics [TARGET], --pushgateway URL (or {_PUSHGATEWAY}), or both"
+        )
     if url is not None and every_night:
         raise InputError("--every-night: a pushgateway takes no times; hint: write them with --openmetrics TARGET")
     known = _read_reported(path)

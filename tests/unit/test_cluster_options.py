@@ -1,10 +1,14 @@
 """The options of a cluster: validated for a new run, compared with the first start for a resumed one."""
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from bench.cli.options import cluster_options, pop_cluster_flags
 from bench.cli.progress import PlainLines
 from bench.errors import InputError, exit_code_of
 from bench.results.records import ClusterRecord, RunRecord
@@ -40,6 +44,24 @@ def flags(**given: Any) -> dict[str, Any]:
 def test_every_option_is_in_the_table() -> None:
     """The command line, the messages and the checked options have the same names."""
     assert {*CLUSTER_FLAGS, "load_node", "placement", "resumed"} == {*ClusterOptions.__dataclass_fields__}
+
+
+@click.command()
+@cluster_options
+def given(**arguments: Any) -> None:
+    """Print the options that were given for a cluster."""
+    click.echo(json.dumps(pop_cluster_flags(arguments)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [(["--context", "lab"], {"context": "lab", "prometheus": "http://me:pw@host"}), ([], {})],
+    ids=["cluster", "machine"],
+)
+def test_url_of_prometheus_is_taken_from_a_variable(arguments: list[str], options: dict[str, str]) -> None:
+    """A command line is shown to all users of a machine. A run without a cluster is as it was."""
+    answer = CliRunner().invoke(given, arguments, env={"MESHBENCH_PROMETHEUS": "http://me:pw@host"})
+    assert json.loads(answer.output) == options
 
 
 @pytest.fixture

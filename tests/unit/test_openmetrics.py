@@ -103,7 +103,9 @@ def test_refuses_what_is_no_url(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_or_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--openmetrics` alone prints the metrics, with a path it writes the same; options that do not fit are refused."""
     path = tmp_path / "history.jsonl"
     append_lines(path, make_history(3).lines)
@@ -118,6 +120,9 @@ def test_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "nothing to write to; hint: " in capsys.readouterr().err
     assert call("export", path, "--every-night", "--pushgateway", "http://127.0.0.1:9") == 2
     assert "a pushgateway takes no times" in capsys.readouterr().err
+    monkeypatch.setenv("MESHBENCH_PUSHGATEWAY", "127.0.0.1:9")
+    assert call("export", path) == 2
+    assert "--pushgateway: is no URL" in capsys.readouterr().err
 
 
 def test_dashboard_is_made_by_its_script_and_names_known_metrics() -> None:

@@ -8,12 +8,14 @@ from typing import Any, Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One option: its text, help, what stands for its value, and what that is."""
+    """One option: its text, help, what stands for its value, and what that is. The value of a secret may be in this
+    `variable` of the environment instead, since others see the processes of a machine."""
 
     text: str
     help: str
     value: str = ""
     kind: Literal["text", "switch", "list", "port"] = "text"
+    variable: str = ""
 
 
 CLUSTER_FLAGS: Final[Mapping[str, Flag]] = {
@@ -37,7 +39,12 @@ CLUSTER_FLAGS: Final[Mapping[str, Flag]] = {
     ),
     "keep": Flag("--keep", "Keep meshes, and a failed trial, for inspection.", kind="switch"),
     "locust_ui": Flag("--locust-ui", "Serve Locust's web page on this local port.", "PORT", "port"),
-    "prometheus": Flag("--prometheus", "Read CPU and memory from this Prometheus.", "URL|NS/SERVICE:PORT"),
+    "prometheus": Flag(
+        "--prometheus",
+        "Read CPU and memory from this Prometheus.",
+        "URL|NS/SERVICE:PORT",
+        variable="MESHBENCH_PROMETHEUS",
+    ),
 }
 
 Given = Mapping[str, Any]
