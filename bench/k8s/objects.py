@@ -79,3 +79,23 @@ def container_statuses(pod: Object) -> Iterator[Mapping[str, Any]]:
 
 def name_of(thing: Object) -> str:
     return str(thing["metadata"]["name"])
+
+
+def is_selected(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+    """Return whether a label selector selects an object with these labels; an empty one selects every object."""
+    given = selector or {}
+    exact = (given.get("matchLabels") or {}).items() <= labels.items()
+    return exact and all(_is_met(expression, labels) for expression in given.get("matchExpressions") or ())
+
+
+def _is_met(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values") or ()
+    match expression["operator"]:
+        case "In":
+            return value is not None and value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None

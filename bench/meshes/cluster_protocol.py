@@ -118,8 +118,8 @@ class ControlPlane(Protocol):
     def find_installed(self, cluster: Cluster) -> str:
         """Return a text that lists the parts of this mesh on the cluster; empty if there are none."""
 
-    def find_mismatches(self, cluster: Cluster) -> Sequence[str]:
-        """Return the reasons why an existing mesh is not what the proofs expect, as texts."""
+    def find_mismatches(self, cluster: Cluster, namespace: Object) -> Sequence[str]:
+        """Return the reasons why an existing mesh is not what the proofs expect in a namespace like this, as texts."""
 
     def namespace_labels(self, revision: str = "", run_mesh: str = "") -> Mapping[str, str]:
         """Return the labels of a namespace that gets sidecars."""

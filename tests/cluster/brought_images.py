@@ -1,52 +1,35 @@
 """Build the images of two applications that were not written for meshbench, from their own packages, in the lab."""
 
-import json
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.lab import MESHLAB, go_version
+from tests import go_modules
+from tests.cluster.lab import MESHLAB
 
 PODINFO_IMAGE: Final = "ghcr.io/stefanprodan/podinfo:6.9.2"  # as its manifests name it
 HTTPBIN_IMAGE: Final = "docker.io/kennethreitz/httpbin:0.10.4"
 _PODINFO: Final = "github.com/stefanprodan/podinfo@v1.8.1-0.20250910200901-e86405a8674e"
-_PODINFO_SUM: Final = "h1:ikpMMm5HbQT/1DehrPM+Lpwk3WAw/1Hg540eR+jsXus="  # its go.sum pins what it imports
+_PODINFO_SUM: Final = "h1:ikpMMm5HbQT/1DehrPM+Lpwk3WAw/1Hg540eR+jsXus="
 _HTTPBIN: Final = (
     "httpbin==0.10.4", "gunicorn==27.0.1", "flask==3.1.3", "werkzeug==3.1.9", "jinja2==3.1.6", "markupsafe==3.0.4",
     "itsdangerous==2.2.0", "click==8.5.1", "blinker==1.9.0", "decorator==5.3.1", "six==1.17.0", "greenlet==2.0.2",
     "brotlicffi==1.2.1.0", "cffi==2.1.1", "pycparser==3.12", "packaging==26.4",
 )  # fmt: skip
-_BUILD_S: Final = 600.0  # the first time; later Go has everything in its cache
-
-
-def missing() -> str:
-    """Return why the Go module cannot be built here, in one sentence; empty if it can."""
-    return "" if go_version() > (0, 0) else "an application that is a Go module needs Go"
 
 
 def fetch_podinfo() -> Path:
-    """Fetch podinfo's sources and manifests as a Go module; return their folder. Raises CalledProcessError."""
-    with tempfile.TemporaryDirectory() as elsewhere:  # not in a module of another's
-        answer = subprocess.run(
-            ["go", "mod", "download", "-json", _PODINFO],
-            cwd=elsewhere, check=True, capture_output=True, timeout=_BUILD_S,
-        )  # fmt: skip
-    found = json.loads(answer.stdout)
-    assert found["Sum"] == _PODINFO_SUM
-    return Path(found["Dir"])
+    """Fetch podinfo's sources and manifests; return their folder. Raises CalledProcessError."""
+    return go_modules.fetch(_PODINFO, _PODINFO_SUM)
 
 
 def build_podinfo(sources: Path) -> None:
     """Build podinfo and its probing tool as its Dockerfile does, and load the image. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         program, tool, pages = Path(folder, "podinfo"), Path(folder, "podcli"), Path(folder, "ui")
-        subprocess.run(
-            ["go", "build", "-C", str(sources), "-trimpath", "-o", folder, "./cmd/podinfo", "./cmd/podcli"],
-            env={**os.environ, "CGO_ENABLED": "0"}, check=True, timeout=_BUILD_S,
-        )  # fmt: skip
+        go_modules.build(sources, Path(folder), "./cmd/podinfo", "./cmd/podcli")
         shutil.copytree(sources / "ui", pages)
         _build(
             PODINFO_IMAGE,

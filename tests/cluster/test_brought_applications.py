@@ -12,7 +12,7 @@ import yaml
 
 from bench.k8s.client import Cluster
 from bench.results.store import read_run
-from tests.cluster import brought_images
+from tests import go_modules
 from tests.cluster.brought_images import build_httpbin, build_podinfo, fetch_podinfo
 from tests.cluster.job import BASELINE, MEASURED, MESH, Job, assert_unchanged, run_job
 
@@ -69,7 +69,7 @@ def assert_measured(job: Job, requests: set[str]) -> None:
 
 def test_measures_a_go_module_with_its_own_manifests(cluster: Cluster, tmp_path: Path) -> None:
     """podinfo's front end and back end, as they ship, but for the autoscalers, which are refused by name."""
-    if why := brought_images.missing():
+    if why := go_modules.missing():
         pytest.skip(why)
     sources = fetch_podinfo()
     build_podinfo(sources)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests import command
+from tests import command, go_modules
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +18,17 @@ ACTION: Final = command.ROOT / ".github" / "actions" / "night" / "action.yml"
 GITLAB: Final = command.ROOT / "docs" / "gitlab-nightly.yml"
 _INPUT: Final = re.compile(r"\$\{\{ inputs\.(\w+) \}\}")
 _GIT: Final = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main")
+
+_ACTIONLINT: Final = "github.com/rhysd/actionlint@v1.7.12"
+_ACTIONLINT_SUM: Final = "h1:vQ4GeJN86C0QH+gTUQcs8McmK62OLT3kmakPMtEWYnY="
+
+
+@pytest.mark.skipif(bool(go_modules.missing()), reason=go_modules.missing())
+def test_github_workflow_and_action_pass_actionlint(tmp_path: Path) -> None:
+    """Keys, expressions, permissions, and what the workflow gives to its own action."""
+    go_modules.build(go_modules.fetch(_ACTIONLINT, _ACTIONLINT_SUM), tmp_path, "./cmd/actionlint")
+    checked = subprocess.run([tmp_path / "actionlint", WORKFLOW], cwd=command.ROOT, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def find_installed(cluster: Cluster) -> str:
     return f"namespace {NAMESPACE}" if cluster.get(Ref("v1", "Namespace", NAMESPACE)) else ""
 
 
-def find_mismatches(_cluster: Cluster) -> Sequence[str]:
+def find_mismatches(_cluster: Cluster, _namespace: Object) -> Sequence[str]:
     return ()
 
 

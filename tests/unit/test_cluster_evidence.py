@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from bench.envoy import admin as proxies
-from bench.k8s.objects import find_restarts
+from bench.k8s.objects import find_restarts, is_selected
 from bench.targets.cluster.probes.injection import (
     find_uninjected,
     injection_labels,
-    is_selected,
     read_mesh_state,
     read_namespace_state,
     selecting_webhooks,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.k8s.client import Object
+from bench.scenario.placement import Placement
 from bench.targets.cluster.preflight.mesh import examine_existing_mesh, existing_versions
 from bench.targets.cluster.probes.injection import WEBHOOKS
 from bench.targets.cluster.session import target_record
@@ -89,6 +90,38 @@ def test_accepts_policies_that_change_nothing() -> None:
     permissive = policy("PeerAuthentication", mtls={"mode": "PERMISSIVE"})
     objects = {"PeerAuthentication": (permissive,), "AuthorizationPolicy": (policy("x", action="DENY", rules=[{}]),)}
     assert [state for state, _ in examined("istio", there("istio", **objects))] == ["ok"]
+
+
+DISCOVERY = """
+discoverySelectors:
+  - matchLabels: {mesh: "on"}
+  - matchExpressions: [{key: team, operator: In, values: [a, b]}]
+"""
+
+
+def mesh_config(text: str) -> Object:
+    metadata = {"name": "istio", "namespace": "istio-system"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": text}}
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "state"),
+    [(DISCOVERY, {}, "error"), (DISCOVERY, {"team": "b"}, "ok"), ("accessLogFile: ''", {}, "ok"), ("[]", {}, "ok")],
+)
+def test_namespaces_of_the_run_are_those_that_istiod_watches(config: str, labels: dict[str, str], state: str) -> None:
+    """Sidecars would be injected, and know none of the run's services."""
+    placement = Placement.model_validate({"namespaces": {"labels": labels}})
+    ((found, detail),) = examined("istio", there("istio", ConfigMap=(mesh_config(config),)), placement=placement)
+    assert found == state
+    assert (state == "ok") is not ("placement.namespaces.labels" in detail)
+
+
+def test_webhook_may_select_namespaces_by_labels_of_the_scenario() -> None:
+    """A company's mesh injects where a namespace names its team."""
+    cluster = there("istio", MutatingWebhookConfiguration=(injector("istio", {"team": "a"}),))
+    placement = Placement.model_validate({"namespaces": {"labels": {"team": "a"}}})
+    assert [state for state, _ in examined("istio", cluster, placement=placement)] == ["ok"]
+    assert [state for state, _ in examined("istio", cluster)] == ["error"]
 
 
 def test_selects_revision_by_its_own_label() -> None:

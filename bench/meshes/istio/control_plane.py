@@ -11,13 +11,16 @@ What `bench.envoy.admin` finds in Istio's sidecars (observed with istiod 1.31, o
   `listener.0.0.0.0_15006.ssl.*`, without an entry for plaintext connections.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.k8s.client import Cluster, Object, Ref, ref_of
+from bench.k8s.objects import is_selected
+from bench.k8s.ownership import labels_of
 from bench.k8s.pod_page import fetch_page
 from bench.meshes.cluster_protocol import SidecarImage, Tool
-from bench.meshes.istio.footprint import find_telemetry, read_sidecar, scale_sidecars
+from bench.meshes.istio.footprint import find_telemetry, list_mesh_settings, read_sidecar, scale_sidecars
 from bench.meshes.istio.install import render, wait_ready
 from bench.meshes.istio.istiod import ISTIOD as PODS
 from bench.meshes.istio.istiod import find_unaccepted, find_unsynced
@@ -63,7 +66,8 @@ TOOL = Tool("istioctl", ("version", "--remote=false"), (1, 22), "https://istio.i
 SIDECAR = "istio-proxy"
 GATEWAY = ""
 GATEWAY_KINDS: tuple[str, ...] = ()  # a gateway's Deployment is the user's own
-INJECTION_LABELS: tuple[str, ...] = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
+_REVISION: Final = "istio.io/rev"
+INJECTION_LABELS: tuple[str, ...] = ("istio-injection", _REVISION, "istio.io/dataplane-mode")
 REVISIONS = True
 
 _ADMIN_PORT: Final = 15000
@@ -84,7 +88,7 @@ def gateway_pods(manifest: Object) -> tuple[Object, ...]:  # noqa: ARG001
 
 def namespace_labels(revision: str = "", run_mesh: str = "") -> Mapping[str, str]:  # noqa: ARG001  # Istio has one mesh
     """Return the label of a namespace that gets sidecars; with a revision, from that control plane only."""
-    return {"istio.io/rev": revision} if revision else {"istio-injection": "enabled"}
+    return {_REVISION: revision} if revision else {"istio-injection": "enabled"}
 
 
 def outside_labels() -> Mapping[str, str]:
@@ -170,8 +174,9 @@ def _calls_istiod(configuration: Object) -> bool:
     return any(service.get("name", "").startswith("istiod") for service in services)
 
 
-def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
-    """Return the existing mesh-wide policies that would change what a configuration is, as texts."""
+def find_mismatches(cluster: Cluster, namespace: Object) -> tuple[str, ...]:
+    """Return the existing mesh-wide policies that would change what a configuration is, and the settings by which
+    istiod would not know the run's namespaces, as texts."""
     modes = [
         one for one in _list_mesh_wide(cluster, "PeerAuthentication") if _mode(one) not in ("", "UNSET", "PERMISSIVE")
     ]
@@ -182,7 +187,23 @@ def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
             f"{ref_of(one)} allows only some requests in the whole mesh, and so in the run's namespace"
             for one in allowing
         ),
+        *_find_unselected(cluster, namespace),
     )
+
+
+def _find_unselected(cluster: Cluster, namespace: Object) -> Iterator[str]:
+    """Yield a text where istiod watches other namespaces only: it would not send sidecars any of the run's services."""
+    labels = labels_of(namespace)
+    revision = labels.get(_REVISION, "")
+    name = f"istio-{revision}" if revision else "istio"
+    configs = [one for one in cluster.list("v1", "ConfigMap", namespace=NAMESPACE) if one["metadata"]["name"] == name]
+    for settings in list_mesh_settings(configs):
+        selectors = settings.get("discoverySelectors") or ()
+        if selectors and not any(is_selected(one, labels) for one in selectors):
+            yield (
+                f"its discoverySelectors select no namespace of a run ({json.dumps(selectors)}); give their labels in"
+                " the scenario's placement.namespaces.labels"
+            )
 
 
 def _list_mesh_wide(cluster: Cluster, kind: str) -> tuple[Object, ...]:

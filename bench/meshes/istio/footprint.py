@@ -49,14 +49,14 @@ def find_telemetry(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def _access_logs(things: Iterable[Object]) -> Iterator[str]:
-    for settings in _mesh_settings(things):
+    for settings in list_mesh_settings(things):
         providers = (settings.get("defaultProviders") or {}).get("accessLogging") or ()
         if where := settings.get("accessLogFile") or ", ".join(providers):
             yield f"sidecars log every request ({where}){_COSTS}"
 
 
 def _traces(things: Sequence[Object]) -> Iterator[str]:
-    for settings in _mesh_settings(things):
+    for settings in list_mesh_settings(things):
         providers = (settings.get("defaultProviders") or {}).get("tracing") or ()
         if settings.get("enableTracing") or providers:
             tracing = (settings.get("defaultConfig") or {}).get("tracing") or {}
@@ -64,11 +64,15 @@ def _traces(things: Sequence[Object]) -> Iterator[str]:
             yield f"sidecars trace {share:g} % of all requests{_COSTS}"
 
 
-def _mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
-    """Istio's mesh configuration is YAML in a ConfigMap, one for each revision."""
+def list_mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
+    """Yield Istio's mesh configuration: YAML in a ConfigMap, one for each revision."""
     for thing in things:
         if thing["kind"] == "ConfigMap" and "mesh" in (thing.get("data") or {}):
-            yield from parse_generated(thing["data"]["mesh"])
+            yield from filter(_is_mapping, parse_generated(thing["data"]["mesh"]))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _sampling(things: Iterable[Object]) -> float:

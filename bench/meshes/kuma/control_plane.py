@@ -160,7 +160,7 @@ def _list_definitions(cluster: Cluster) -> list[Object]:
     return [one for one in found if one["metadata"]["name"].endswith(_GROUP)]
 
 
-def find_mismatches(cluster: Cluster) -> tuple[str, ...]:
+def find_mismatches(cluster: Cluster, namespace: Object) -> tuple[str, ...]:  # noqa: ARG001  # it watches all
     """Return a text for each control plane of another series, or in a zone with another name in its identities."""
     planes = cluster.list("apps/v1", "Deployment", namespace=NAMESPACE, labels=PODS)
     containers = [one for plane in planes for one in plane["spec"]["template"]["spec"]["containers"]]

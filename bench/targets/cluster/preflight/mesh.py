@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from bench.check_result import CheckResult
@@ -50,10 +50,13 @@ def _tag(container: Object) -> str:
 
 def _examine_existing(cluster: Cluster, plane: ControlPlane, options: ClusterOptions) -> Iterator[CheckResult]:
     deployments = cluster.list("apps/v1", "Deployment", namespace=plane.NAMESPACE, labels=plane.PODS)
+    requested = plane.namespace_labels(options.revision, _NAMESPACE)
+    labels = {**options.placement.namespaces.labels, **requested, "kubernetes.io/metadata.name": _NAMESPACE}
+    namespace = {"metadata": {"name": _NAMESPACE, "labels": labels}}
     problems = [
         *_find_missing_deployment(plane, deployments),
-        *_find_missing_webhook(cluster, plane, options.revision),
-        *plane.find_mismatches(cluster),
+        *_find_missing_webhook(cluster, plane, namespace, requested),
+        *plane.find_mismatches(cluster, namespace),
     ]
     name, hint = f"{plane.NAME}, existing mesh", "correct it there, or leave out --use-existing-mesh on another cluster"
     yield from (CheckResult(name, "error", problem, hint) for problem in problems)
@@ -67,13 +70,14 @@ def _find_missing_deployment(plane: ControlPlane, deployments: Sequence[Object])
     yield from (problem for one in deployments if (problem := describe_unavailable(one)))
 
 
-def _find_missing_webhook(cluster: Cluster, plane: ControlPlane, revision: str) -> Iterator[str]:
-    """Yield a problem where no webhook would inject sidecars into the run's pods."""
-    labels = plane.namespace_labels(revision, _NAMESPACE)
-    namespace = {"metadata": {"name": _NAMESPACE, "labels": {**labels, "kubernetes.io/metadata.name": _NAMESPACE}}}
+def _find_missing_webhook(
+    cluster: Cluster, plane: ControlPlane, namespace: Object, requested: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield a problem where no webhook would inject sidecars into the run's pods, whose namespaces request them by
+    these labels."""
     webhooks = selecting_webhooks(namespace, [_POD], cluster.list(*WEBHOOKS))
     if not any(name.endswith(MESHES[plane.NAME].domain) for name in webhooks):
-        selector = " and ".join(f"{key}={value}" for key, value in labels.items())
+        selector = " and ".join(f"{key}={value}" for key, value in requested.items())
         yield f"no webhook of it would inject a sidecar into pods of a namespace with {selector}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bench.k8s.client import Object
-from bench.k8s.objects import container_statuses, find_restarts, name_of
+from bench.k8s.objects import container_statuses, find_restarts, is_selected, name_of
 from bench.k8s.ownership import labels_of
 from bench.meshes import MESHES
 from bench.meshes.control_planes import CONTROL_PLANES
@@ -62,13 +62,6 @@ def selecting_webhooks(namespace: Object, pods: Sequence[Object], webhooks: Sequ
     )
 
 
-def is_selected(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector selects an object with these labels; an empty one selects every object."""
-    given = selector or {}
-    exact = (given.get("matchLabels") or {}).items() <= labels.items()
-    return exact and all(_is_met(expression, labels) for expression in given.get("matchExpressions") or ())
-
-
 def find_missing_sidecars(pods: Sequence[Object], sidecar: str) -> tuple[str, ...]:
     """Format the pods that lack the sidecar or whose sidecar is not ready, and which of both."""
     states = ((pod, {status["name"]: status["ready"] for status in container_statuses(pod)}) for pod in pods)
@@ -113,16 +106,3 @@ def _is_asked_about_pods(webhook: Mapping[str, Any]) -> bool:
         and {"", "*"} & set(rule["apiGroups"])
         for rule in webhook.get("rules") or ()
     )
-
-
-def _is_met(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or ()
-    match expression["operator"]:
-        case "In":
-            return value is not None and value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None
