@@ -1,5 +1,6 @@
 """Measure one night: clean up, run, clean up, judge, keep the newest runs. Each step is a command of its own."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ from bench.cli.options import Duration, GivenPath, cluster_options, output_optio
 from bench.cli.regression import gate, history, history_option, junit_option, summary_option
 from bench.cli.run import run
 from bench.errors import InputError, MeshbenchError, StoreError, exit_code_of, format_error
+from bench.units import format_span
 
 
 @click.command()
@@ -53,20 +55,40 @@ def nightly(
         raise InputError("a night needs --scenario NAME")
     where = {"output": output, "context": options["context"]}
     _make_folder(output)
-    before = list_runs(output)
+    before, took = list_runs(output), _Stopwatch()
     if code := _attempt(cleanup, where):  # such as a night that still runs: nothing is measured beside it
         _exit(code)
+    took.note("cleanup")
     codes = [_attempt(run, {**options, "name": name, "output": output, "timeout": timeout})]
+    took.note("run")
     codes.append(_attempt(cleanup, where))
+    took.note("cleanup")
     new = sorted(list_runs(output) - before)
     codes += [_attempt(gate, {"folder": one, "path": path, "junit": junit, "summary": summary}) for one in new]
+    took.note("gate")
     for removed in remove_old_runs(output, keep=keep_runs) if keep_runs else ():
         click.echo(f"removed {removed}")
     if pages is not None:
         publish_reports(sorted(list_runs(output)), pages)
         if path.is_file():  # else no night has got as far as the gate
             codes.append(_attempt(history, {"path": path, "page": str(pages / "index.html")}))
+        took.note("pages")
+    click.echo(f"the night took {', '.join(took.parts)}")
     _exit(next(filter(None, codes), 0))
+
+
+class _Stopwatch:
+    """Notes how long each step took since the one before, as texts."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self._began = time.monotonic()
+
+    def note(self, step: str) -> None:
+        """Add a step that ends now."""
+        now = time.monotonic()
+        self.parts.append(f"{format_span(round(now - self._began, 1))} for {step}")
+        self._began = now
 
 
 def _make_folder(output: Path) -> None:

@@ -1,6 +1,7 @@
 """The nightly job: its steps one after the other, on this machine."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def test_nights_are_run_judged_and_kept(output: Path) -> None:
     assert len(nights) == 2
     assert command.find_only_run(output).name in nights
     assert f"removed {output.resolve()}" in night.out
+    steps = re.search(r"^the night took (.+)\Z", night.out.strip(), re.MULTILINE)
+    assert steps, night.output
+    assert [part.rpartition(" for ")[2] for part in steps[1].split(", ")] == ["cleanup", "run", "cleanup", "gate"]
 
 
 def test_night_beside_a_running_one_measures_nothing(output: Path) -> None:
