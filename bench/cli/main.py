@@ -1,13 +1,11 @@
-"""Start the command line: add the commands, and turn every expected failure into one message and its exit code.
+"""Start the command line: add the commands, and exit with the code of the one that ran.
 
 Heavy imports are inside the commands, so that `--help` is fast.
 """
 
 import atexit
 import gc
-import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import click
 from bench import __version__
 from bench.cli.cleanup import cleanup
 from bench.cli.doctor import doctor
+from bench.cli.failures import run_command
 from bench.cli.init import init
 from bench.cli.nightly import nightly
 from bench.cli.plan import plan
@@ -24,17 +23,7 @@ from bench.cli.reports import compare, report
 from bench.cli.run import run
 from bench.cli.scenarios import scenarios
 from bench.cli.validate import validate
-from bench.errors import (
-    InputError,
-    Interrupted,
-    MeshbenchError,
-    RefusedError,
-    StoreError,
-    exit_code_of,
-    format_error,
-    format_system_error,
-    is_of_system,
-)
+from bench.errors import RefusedError, StoreError, exit_code_of
 from bench.scenario.renames import rename_options
 from bench.system.output import find_lost_output, protect_streams
 
@@ -77,38 +66,12 @@ def main(argv: list[str] | None = None, *, timing: "Timing | None" = None) -> No
     without a reader of the output. `timing` replaces the default timeouts."""
     protect_streams()
     atexit.register(gc.freeze)  # else the interpreter looks through all objects before it ends, for seconds
-    exit_code = _run(argv, timing)
+    exit_code = run_command(lambda: cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing))
     if (lost := find_lost_output()) and not exit_code:
         exit_code = exit_code_of(StoreError)
         click.echo(f"meshbench: standard output cannot be written: {lost.strerror}", err=True)
     if exit_code:
         sys.exit(exit_code)
-
-
-def _run(argv: list[str] | None, timing: "Timing | None") -> int:
-    """Run a command, print its failure, and return its exit code."""
-    try:
-        cli.main(argv, prog_name="meshbench", standalone_mode=False, obj=timing)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    except MeshbenchError as error:
-        return _report(format_error(error), error)
-    except click.ClickException as error:
-        error.show()
-        return exit_code_of(InputError if isinstance(error, click.UsageError) else error)
-    except (click.Abort, KeyboardInterrupt):
-        return _report("interrupted", Interrupted(signal.SIGINT))
-    except Exception as error:  # noqa: BLE001  # a bug, or a failure of the system that no module expects
-        if is_of_system(error):
-            return _report(format_system_error(error), error)
-        report = "This is a bug in meshbench. Please report it with the lines above."
-        return _report(f"{traceback.format_exc()}\n{report}", error)
-    return 0
-
-
-def _report(message: str, error: BaseException) -> int:
-    click.echo(f"meshbench: {message}", err=True)
-    return exit_code_of(error)
 
 
 if __name__ == "__main__":

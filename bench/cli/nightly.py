@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 import click
 
 from bench.cli.cleanup import cleanup
+from bench.cli.failures import run_command
 from bench.cli.options import Duration, GivenPath, cluster_options, output_option, scenario_options
 from bench.cli.regression import gate, history, history_option, junit_option, summary_option
 from bench.cli.run import run
-from bench.errors import InputError, MeshbenchError, StoreError, exit_code_of, format_error
+from bench.errors import InputError, StoreError
 from bench.units import format_span
 
 
@@ -100,15 +101,8 @@ def _make_folder(output: Path) -> None:
 
 
 def _attempt(command: click.Command, arguments: Mapping[str, Any]) -> int:
-    """Invoke another command, and return its exit code; the message of its failure is printed."""
-    try:
-        click.get_current_context().invoke(command, **arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    except MeshbenchError as error:
-        click.echo(f"meshbench: {format_error(error)}", err=True)
-        return exit_code_of(error)
-    return 0
+    """Invoke another command, and return its exit code: whatever ends it, the steps after it are made."""
+    return run_command(lambda: click.get_current_context().invoke(command, **arguments))
 
 
 def _exit(code: int) -> NoReturn:
