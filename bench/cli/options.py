@@ -62,9 +62,15 @@ def _make_option(name: str, flag: Flag) -> Callable[[F], F]:
         "list": {"multiple": True},
         "port": {"type": click.IntRange(1, 65535)},
     }
-    environment = {"envvar": flag.variable, "show_envvar": True} if flag.variable else {}
-    kind = kinds.get(flag.kind, {})
-    return click.option(flag.text, name, metavar=flag.value or None, help=flag.help, **kind, **environment)
+    return click.option(
+        flag.text,
+        name,
+        metavar=flag.value or None,
+        help=flag.help,
+        envvar=flag.variable or None,
+        show_envvar=bool(flag.variable),
+        **kinds.get(flag.kind, {}),
+    )
 
 
 def _add_options(command: F, flags: Mapping[str, Flag]) -> F:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.nightly import run
+from bench.cli.run import run
 from tests.nights import call
 
 
