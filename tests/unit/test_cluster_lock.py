@@ -165,6 +165,14 @@ def test_holder_that_does_not_renew_is_dead(fake: FakeCluster) -> None:
     assert not is_alive(fake.cluster, holder, watch=CancelToken())
 
 
+def test_run_of_the_process_that_cleans_up_has_ended(fake: FakeCluster) -> None:
+    """A night cleans up in the process of its run: what a signal left no time for is removed."""
+    _held(fake, f"{OTHER} {process_identity()}")
+    holder = read_holder(fake.cluster)
+    assert holder is not None
+    assert not is_alive(fake.cluster, holder, watch=CancelToken())
+
+
 def test_renews_lock_while_it_is_held(fake: FakeCluster) -> None:
     """Renewal continues after an outage of the API server."""
     fake.timing = replace(fake.timing, renew_s=0.005)

@@ -167,9 +167,13 @@ def ensure_held(cluster: Cluster, run_id: str, *, place: Ref = LOCK_NAMESPACE) -
 
 
 def is_alive(cluster: Cluster, holder: Holder, *, watch: CancelToken, place: Ref = LOCK_NAMESPACE) -> bool:
-    """Return whether the lock's holder lives: on this machine by its process, else by watching for its next renewal,
-    since two machines' clocks may differ."""
-    verdict = judge_holder(holder, here=process_identity())
+    """Return whether the lock's holder lives, for a command that would remove its run: on this machine by its process,
+    else by watching for its next renewal, since two machines' clocks may differ. A run of this process has ended, as it
+    has when a night cleans up."""
+    here = process_identity()
+    if f"{holder.host} {holder.process} {holder.started_ns}" == here:
+        return False
+    verdict = judge_holder(holder, here=here)
     if verdict != "unknown":
         return verdict == "alive"
 
