@@ -247,7 +247,7 @@ _SHORT_TOKEN: Final = f"""\
 @pytest.mark.soak("nights")
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
-    "nightly", [({"load": {**_LOAD, "duration": f"{_TOKEN_S + 120}s"}}, _SHORT_TOKEN)], ids=["token"], indirect=True
+    "nightly", [({"load": {**_LOAD, "duration": f"{_TOKEN_S // 2 + 60}s"}}, _SHORT_TOKEN)], ids=["token"], indirect=True
 )
 def test_night_outlives_its_token(cluster: Cluster, nightly: Path, volume: Path) -> None:
     """The token of the account expires during the load; the kubelet's new one is used from then on."""
