@@ -10,6 +10,7 @@ share a fixture of their module are marked with `together=True`, and are run as 
 
 import argparse
 import json
+import math
 import random
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[1]
 STATE: Final = ROOT / ".soak"
 PART_S: Final = 80 * 60.0  # nothing is begun later, so that a part ends within 90 minutes
+_SAMPLED_S: Final = 1200.0  # no test of a sample has a longer time limit, since CI has to end
 
 Run = Callable[[Sequence[str]], bool]
 Report = Callable[[str], None]
@@ -111,20 +113,22 @@ def _read_passed(state: Path, commit: str) -> list[str]:
 
 
 class _Collection:
-    """Pytest's collection of the marked tests."""
+    """Pytest's collection of the marked tests, without those that may take longer than `most_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float) -> None:
+        self.most_s = most_s
         self.marked: list[tuple[str, str, bool]] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
             mark = item.get_closest_marker("soak")
-            if mark is not None:
+            limit = item.get_closest_marker("timeout")
+            if mark is not None and (limit is None or limit.args[0] <= self.most_s):
                 self.marked.append((item.nodeid, mark.args[0], bool(mark.kwargs.get("together"))))
 
 
-def _collect() -> tuple[Unit, ...]:
-    collection = _Collection()
+def _collect(most_s: float) -> tuple[Unit, ...]:
+    collection = _Collection(most_s)
     code = pytest.main(["--collect-only", "-qq", "--no-header", "-m", "soak", str(ROOT / "tests")], [collection])
     if code != pytest.ExitCode.OK:
         sys.exit(f"the tests cannot be collected: {code.name if isinstance(code, pytest.ExitCode) else code}")
@@ -152,7 +156,7 @@ def main() -> int:
     parser.add_argument("--sample", type=float, metavar="SECONDS", help="some tests of all parts")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="default: drawn")
     options = parser.parse_args()
-    units = _collect()
+    units = _collect(math.inf if options.sample is None else _SAMPLED_S)
     parts = sorted({unit.part for unit in units})
     if options.sample is not None:
         return run_sample(units, seed=options.seed, seconds=options.sample, run=_pytest, report=_print)
