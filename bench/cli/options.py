@@ -1,6 +1,7 @@
 """Define the options that commands share, and the backend that they choose."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from bench.errors import InputError
 from bench.k8s.in_cluster import IN_CLUSTER
@@ -62,15 +62,8 @@ def _make_option(name: str, flag: Flag) -> Callable[[F], F]:
         "list": {"multiple": True},
         "port": {"type": click.IntRange(1, 65535)},
     }
-    return click.option(
-        flag.text,
-        name,
-        metavar=flag.value or None,
-        help=flag.help,
-        envvar=flag.variable or None,
-        show_envvar=bool(flag.variable),
-        **kinds.get(flag.kind, {}),
-    )
+    text = f"{flag.help}  [env var: {flag.variable}]" if flag.variable else flag.help
+    return click.option(flag.text, name, metavar=flag.value or None, help=text, **kinds.get(flag.kind, {}))
 
 
 def _add_options(command: F, flags: Mapping[str, Flag]) -> F:
@@ -168,16 +161,16 @@ def cluster_options(command: F) -> F:
 
 def pop_cluster_flags(arguments: dict[str, Any]) -> Given:
     """Pop those of the cluster's options that were given from a command's arguments. Raises InputError for one without
-    --context; a variable of the environment is for commands that use a cluster alone."""
+    --context. A variable of the environment counts where a cluster is used; click would not know, in a step of a
+    night, that its value is not from the command line."""
     values = {name: arguments.pop(name) for name in CLUSTER_FLAGS}
     given = {name: value for name, value in values.items() if value or (name == "context" and value is not None)}
-    if "context" in given:
-        return given
-    source = click.get_current_context().get_parameter_source
-    for name in given:
-        if source(name) is not ParameterSource.ENVIRONMENT:
-            raise InputError(f"{CLUSTER_FLAGS[name].text} needs a cluster; hint: add --context NAME")
-    return {}
+    if not given:
+        return {}
+    if "context" not in given:
+        raise InputError(f"{CLUSTER_FLAGS[next(iter(given))].text} needs a cluster; hint: add --context NAME")
+    variables = {name: os.environ.get(flag.variable, "") for name, flag in CLUSTER_FLAGS.items() if flag.variable}
+    return {**{name: value for name, value in variables.items() if value}, **given}
 
 
 @contextmanager

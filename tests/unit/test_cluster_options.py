@@ -53,14 +53,24 @@ def given(**arguments: Any) -> None:
     click.echo(json.dumps(pop_cluster_flags(arguments)))
 
 
+@click.command()
+@cluster_options
+def step(**arguments: Any) -> None:
+    """Invoke the other command, as a night does with its steps."""
+    click.get_current_context().invoke(given, **arguments)
+
+
+@pytest.mark.parametrize("command", [given, step], ids=lambda one: str(one.name))
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [(["--context", "lab"], {"context": "lab", "prometheus": "http://me:pw@host"}), ([], {})],
     ids=["cluster", "machine"],
 )
-def test_url_of_prometheus_is_taken_from_a_variable(arguments: list[str], options: dict[str, str]) -> None:
+def test_url_of_prometheus_is_taken_from_a_variable(
+    command: click.Command, arguments: list[str], options: dict[str, str]
+) -> None:
     """A command line is shown to all users of a machine. A run without a cluster is as it was."""
-    answer = CliRunner().invoke(given, arguments, env={"MESHBENCH_PROMETHEUS": "http://me:pw@host"})
+    answer = CliRunner().invoke(command, arguments, env={"MESHBENCH_PROMETHEUS": "http://me:pw@host"})
     assert json.loads(answer.output) == options
 
 

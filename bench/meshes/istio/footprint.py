@@ -68,11 +68,7 @@ def list_mesh_settings(things: Iterable[Object]) -> Iterator[dict[str, Any]]:
     """Yield Istio's mesh configuration: YAML in a ConfigMap, one for each revision."""
     for thing in things:
         if thing["kind"] == "ConfigMap" and "mesh" in (thing.get("data") or {}):
-            yield from filter(_is_mapping, parse_generated(thing["data"]["mesh"]))
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
+            yield from (one for one in parse_generated(thing["data"]["mesh"]) if isinstance(one, dict))
 
 
 def _sampling(things: Iterable[Object]) -> float:

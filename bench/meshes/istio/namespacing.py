@@ -23,8 +23,8 @@ from bench.meshes.rewriting import (
 )
 
 _EVERYWHERE: Final = "*"  # in `exportTo`
-NAMESPACE_LABEL: Final = "meshbench.dev/namespace"
-MESH_LABEL: Final = "meshbench.dev/mesh"
+_NAMESPACE_LABEL: Final = "meshbench.dev/namespace"
+_MESH_LABEL: Final = "meshbench.dev/mesh"
 _GATEWAY_LABELS: Final[Mapping[str, Loc]] = {
     "Gateway": ("spec", "selector"),
     "Deployment": ("spec", "template", "metadata", "labels"),
@@ -154,7 +154,7 @@ def _mark_gateway(moved: Moved, names: Namespaces) -> Moved:
     port at the gateways of others."""
     if (loc := _GATEWAY_LABELS.get(moved.value["kind"])) is None:
         return moved
-    return moved.put((*loc, NAMESPACE_LABEL), _LABEL, names.home).put((*loc, MESH_LABEL), _LABEL, names.run_mesh)
+    return moved.put((*loc, _NAMESPACE_LABEL), _LABEL, names.home).put((*loc, _MESH_LABEL), _LABEL, names.run_mesh)
 
 
 def _limit_export(moved: Moved, namespaces: Sequence[str]) -> Moved:
